@@ -1,0 +1,222 @@
+//! `list_repos`, `apply_changes`, `clean_worktrees`.
+
+use super::ItemSelector;
+use crate::error::Problem;
+use crate::model::{ItemIndex, WorkflowId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Arguments of `list_repos`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ListRepos {
+    /// Globs over repository names and paths, such as `web-*`; any may match. Default: all.
+    #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
+    pub matching: Vec<String>,
+    /// Only repositories with all of these tracked files; globs such as `Cargo.toml` or `**/*.tf`. Default: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub has_file: Vec<String>,
+    /// Only repositories whose tracked files hold this text; a regular expression. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grep: Option<String>,
+    /// Only repositories with (true) or without (false) uncommitted changes. Default: both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty: Option<bool>,
+    /// The `cursor` of the answer before, for the next page. Default: the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// One repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct RepoRow {
+    /// The canonical absolute path.
+    pub repo: String,
+    /// The path's last component, by which it can be named where no other has the same.
+    pub name: String,
+    /// The branch that is checked out; absent where HEAD is detached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The branch that new work starts from by custom, where one can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_branch: Option<String>,
+    /// How many files are changed, staged, in conflict or new.
+    pub dirty: u64,
+    /// What it is made of: rust, node, python, ...
+    pub kinds: Vec<String>,
+    /// How many items' changes wait to be brought home.
+    pub unapplied: u64,
+    /// Why its state could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+}
+
+/// Result of `list_repos`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListReposResult {
+    /// How many repositories match in all.
+    pub total: u64,
+    /// The repositories, by path.
+    pub repos: Vec<RepoRow>,
+    /// The folders below which repositories are looked for and tasks may run.
+    pub roots: Vec<String>,
+    /// What to do so that another folder counts.
+    pub how_to_add_root: String,
+    /// Give it back as `cursor` for the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// How changes are brought home.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum ApplyHow {
+    /// Uncommitted, into the files of the working copy.
+    #[default]
+    WorkingCopy,
+    /// A merge commit on the branch that is checked out.
+    Merge,
+    /// A branch in the repository; nothing that is checked out changes.
+    Branch,
+}
+
+/// Arguments of `apply_changes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ApplyChanges {
+    /// The workflow whose changes to bring home.
+    pub workflow_id: WorkflowId,
+    /// The items: indexes from 0, or repository names or paths. Default: all that changed something and passed `verify`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<ItemSelector>,
+    /// How to bring them home. Default: working_copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub how: Option<ApplyHow>,
+    /// Only say what would happen. Default: false.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub check_only: bool,
+    /// Also items that failed `verify` or had none to pass. Default: false.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub allow_unverified: bool,
+    /// Take earlier applications back: the `undo` values of an earlier answer. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undo: Vec<String>,
+}
+
+/// What became of one item's change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct Applied {
+    /// The item's place in the workflow, from 0.
+    pub item: ItemIndex,
+    /// The repository's canonical absolute path.
+    pub repo: String,
+    /// Whether the change is home now (or would be, with `check_only`).
+    pub applied: bool,
+    /// Files that both sides changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<String>,
+    /// Uncommitted files of the working copy that the change touches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overlaps_dirty: Vec<String>,
+    /// Give it back in `undo` to take the application back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<String>,
+    /// Why nothing was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+}
+
+/// Result of `apply_changes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApplyChangesResult {
+    /// The workflow.
+    pub workflow_id: WorkflowId,
+    /// One row per item.
+    pub items: Vec<Applied>,
+    /// Whether rows or file names were left out for size.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub truncated: bool,
+    /// Give it back as `cursor` for the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// Arguments of `clean_worktrees`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CleanWorktrees {
+    /// The workflow whose worktrees to remove. Default: all workflows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_id: Option<WorkflowId>,
+    /// Only what ended longer ago than this, such as `7d` or `12h`, or before an RFC 3339 instant. Default: any age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_than: Option<String>,
+    /// The items of the workflow: indexes from 0, or repository names or paths. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<ItemSelector>,
+    /// Only say what would be removed. Default: true; give false to remove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<bool>,
+    /// Also worktrees whose changes were never brought home. Default: false.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub include_unapplied: bool,
+}
+
+/// A worktree that was or would be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct RemovedWorktree {
+    /// The workflow it belongs to; absent where no record of it is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_id: Option<WorkflowId>,
+    /// The item's place in the workflow, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<ItemIndex>,
+    /// The repository's canonical absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
+    /// The worktree's folder.
+    pub worktree: String,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// The ref that keeps its work reachable, where that was never applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_ref: Option<String>,
+}
+
+/// A worktree that stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct KeptWorktree {
+    /// The workflow it belongs to; absent where no record of it is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_id: Option<WorkflowId>,
+    /// The item's place in the workflow, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<ItemIndex>,
+    /// The repository's canonical absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
+    /// The worktree's folder.
+    pub worktree: String,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// Why it stays.
+    pub reason: String,
+}
+
+/// Result of `clean_worktrees`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CleanWorktreesResult {
+    /// Whether nothing was removed, only looked at.
+    pub dry_run: bool,
+    /// Bytes on disk of what was or would be removed.
+    pub bytes: u64,
+    /// What was or would be removed.
+    pub removed: Vec<RemovedWorktree>,
+    /// What stays, and why.
+    pub kept: Vec<KeptWorktree>,
+    /// Whether rows were left out for size; the figures count them.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub truncated: bool,
+}

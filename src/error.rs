@@ -1,0 +1,177 @@
+//! The one shape in which every layer's error reaches a caller.
+//!
+//! Each layer has its own `thiserror` enum and implements [`Fault`] for it; [`Problem`] is what the tools answer,
+//! what an item's record keeps and what the journal stores. Not responsible for exit codes or for JSON-RPC errors.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What sort of failure it was, for programs that branch on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// An argument or a config key has a wrong value.
+    InvalidArgument,
+    /// The named thing does not exist.
+    NotFound,
+    /// It exists already, or another request got there first.
+    Conflict,
+    /// Not allowed by the config (`roots`, `allow`).
+    Forbidden,
+    /// No room now (queue full, no candidate); the same call may succeed later.
+    Busy,
+    /// A peer, a program or a disk could not be used.
+    Unavailable,
+    /// A deadline passed.
+    TimedOut,
+    /// Somebody asked for it to stop.
+    Cancelled,
+    /// The server died or the machine stopped in mid-run.
+    Interrupted,
+    /// The task ran and failed.
+    Failed,
+    /// A defect of this program.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Returns whether the same call may succeed later without any change.
+    pub fn retryable(self) -> bool {
+        matches!(
+            self,
+            Self::Busy | Self::Unavailable | Self::TimedOut | Self::Interrupted
+        )
+    }
+}
+
+/// What a failure says to the caller beside its message.
+pub trait Fault: std::error::Error {
+    /// Returns the sort of failure.
+    fn kind(&self) -> ErrorKind;
+
+    /// Returns the next step, as a sentence the caller can act on.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns whether the same call may succeed later without any change.
+    fn retryable(&self) -> bool {
+        self.kind().retryable()
+    }
+
+    /// Returns the refused argument's name.
+    fn field(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns what the refused argument may be.
+    fn allowed(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns the whole failure in the shape that callers see: the message with its causes, and the rest.
+    fn problem(&self) -> Problem {
+        let mut message = self.to_string();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Problem {
+            kind: self.kind(),
+            message,
+            hint: self.hint(),
+            retryable: self.retryable(),
+            field: self.field(),
+            allowed: self.allowed(),
+        }
+    }
+}
+
+/// A failure as callers see it, everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// What sort of failure it was.
+    pub kind: ErrorKind,
+    /// What went wrong, with the thing it went wrong with.
+    pub message: String,
+    /// The next step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Whether the same call may succeed later without any change.
+    pub retryable: bool,
+    /// The refused argument.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What the refused argument may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<String>,
+}
+
+impl Problem {
+    /// Returns a problem of `kind` with its default `retryable` and nothing else set.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            retryable: kind.retryable(),
+            field: None,
+            allowed: None,
+        }
+    }
+
+    /// Returns the refusal of argument `field`: what was wrong with it and what it may be.
+    pub fn argument(
+        field: impl Into<String>,
+        message: impl Into<String>,
+        allowed: impl Into<String>,
+    ) -> Self {
+        Self {
+            field: Some(field.into()),
+            allowed: Some(allowed.into()),
+            ..Self::new(ErrorKind::InvalidArgument, message)
+        }
+    }
+
+    /// Returns the same problem with the next step set.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Returns the known name nearest to `unknown`, where one is near enough to be meant.
+pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const NEAR_ENOUGH: f64 = 0.75;
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(unknown, name), name))
+        .filter(|(score, _)| *score >= NEAR_ENOUGH)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_leaves_out_what_has_no_value() {
+        let json = serde_json::to_value(Problem::new(ErrorKind::Busy, "full")).expect("serialises");
+        assert_eq!(
+            json,
+            serde_json::json!({"kind": "busy", "message": "full", "retryable": true})
+        );
+    }
+
+    #[test]
+    fn the_nearest_name_is_found_and_nonsense_is_not() {
+        let known = ["max_workers", "labels", "queue"];
+        assert_eq!(nearest("max_worker", known), Some("max_workers"));
+        assert_eq!(nearest("zzz", known), None);
+    }
+}

@@ -1,0 +1,298 @@
+//! One item of a workflow: what it is to do, and what is known of it.
+
+use super::{At, Attempt, ItemIndex, PoolName};
+use crate::error::Problem;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a worker is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// A prompt, for worker kinds that take one.
+    Task(String),
+    /// An argv; never given to a shell.
+    Command(Vec<String>),
+}
+
+/// What one item is to do, fixed when the workflow is journaled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemWork {
+    /// The item's place in the workflow.
+    pub item: ItemIndex,
+    /// The repository's canonical absolute path.
+    pub repo: String,
+    /// What the worker gets, `per_repo` text included.
+    pub work: Work,
+}
+
+/// Where an item stands.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum ItemState {
+    /// Journaled by `dry_run`; starts only by `resume_workflow`.
+    Planned,
+    /// Waits for a slot.
+    Queued,
+    /// A worker is at it.
+    Running,
+    /// Ended well.
+    Succeeded,
+    /// Ended badly.
+    Failed,
+    /// Ran into `timeout_s`, `stall_s` or `run_timeout_s`.
+    TimedOut,
+    /// Stopped on request.
+    Cancelled,
+    /// Its server ended before it did.
+    Interrupted,
+}
+
+impl ItemState {
+    /// Every state, in the order of the declaration.
+    pub const ALL: [Self; 8] = [
+        Self::Planned,
+        Self::Queued,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Cancelled,
+        Self::Interrupted,
+    ];
+
+    /// Returns whether the item will not change any more by itself.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Planned | Self::Queued | Self::Running)
+    }
+
+    /// Returns the state as it is written everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// The step in which an item failed.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Stage {
+    /// Before anything ran: the repository, the worktree or the program could not be had.
+    Start,
+    /// A `setup` line.
+    Setup,
+    /// The worker.
+    Run,
+    /// A `verify` line.
+    Verify,
+}
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum CheckStatus {
+    /// Every line exited 0.
+    Passed,
+    /// A line exited with another code.
+    Failed,
+    /// There was nothing to verify, or the item failed before.
+    Skipped,
+    /// The item's deadline passed in a line.
+    TimedOut,
+}
+
+/// What `verify` found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct VerifyResult {
+    /// How the check ended.
+    pub status: CheckStatus,
+    /// The exit code of the last line that ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The end of what that line wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tail: Option<String>,
+}
+
+/// How large a change is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct DiffStat {
+    /// Files changed.
+    pub files: u32,
+    /// Lines added.
+    pub insertions: u32,
+    /// Lines removed.
+    pub deletions: u32,
+}
+
+/// What a model-backed worker used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct Usage {
+    /// Tokens read.
+    pub input_tokens: u64,
+    /// Tokens written.
+    pub output_tokens: u64,
+    /// Cost in US dollars, where the worker tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+}
+
+/// All that is known of one item; a field without a value is absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct ItemRecord {
+    /// The item's place in the workflow, from 0.
+    pub item: ItemIndex,
+    /// The repository's canonical absolute path.
+    pub repo: String,
+    /// The pool that ran it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolName>,
+    /// Where the item stands.
+    pub status: ItemState,
+    /// Which try this is, from 1; 0 before the first start.
+    pub attempt: Attempt,
+    /// The program's exit code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// When the attempt began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<At>,
+    /// How long the attempt took or has taken so far, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// Seconds since it last wrote anything, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_s: Option<f64>,
+    /// What it is at, while it runs: the stage, or what the worker says of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
+    /// Whether it left a change in its repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<bool>,
+    /// The commit it began from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_commit: Option<String>,
+    /// The branch that commit was the head of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_branch: Option<String>,
+    /// How many dirty files of the working copy the item did not see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out_dirty: Option<u32>,
+    /// The branch that holds its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The commit that holds its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The folder it worked in, where that is a worktree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worktree: Option<String>,
+    /// How large its change is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<DiffStat>,
+    /// What `verify` found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<VerifyResult>,
+    /// How its change was brought home, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<String>,
+    /// Whether repeats of it ended differently.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flaky: Option<bool>,
+    /// The end of what it wrote (of stderr, where it failed and stderr has any).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tail: Option<String>,
+    /// The step that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+    /// The failure's normalised cause; equal causes are one group in `failures`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+    /// What the worker used, where it tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+impl ItemRecord {
+    /// Returns the record of an item that has not started.
+    pub fn unstarted(item: ItemIndex, repo: impl Into<String>, status: ItemState) -> Self {
+        Self {
+            item,
+            repo: repo.into(),
+            pool: None,
+            status,
+            attempt: 0,
+            exit_code: None,
+            started_at: None,
+            duration_ms: None,
+            idle_s: None,
+            doing: None,
+            changed: None,
+            base_commit: None,
+            base_branch: None,
+            left_out_dirty: None,
+            branch: None,
+            commit: None,
+            worktree: None,
+            diff: None,
+            verify: None,
+            applied: None,
+            flaky: None,
+            output_tail: None,
+            stage: None,
+            cause: None,
+            error: None,
+            usage: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_written_the_same_everywhere() {
+        for state in ItemState::ALL {
+            let json = serde_json::to_value(state).expect("serialises");
+            assert_eq!(json, state.as_str());
+            assert_eq!(ItemState::parse(state.as_str()), Some(state));
+        }
+    }
+
+    #[test]
+    fn an_unstarted_record_holds_no_nulls() {
+        let json = serde_json::to_value(ItemRecord::unstarted(3, "/r", ItemState::Queued));
+        assert_eq!(
+            json.expect("serialises"),
+            serde_json::json!({"item": 3, "repo": "/r", "status": "queued", "attempt": 0})
+        );
+    }
+}

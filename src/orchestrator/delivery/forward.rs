@@ -1,0 +1,217 @@
+//! Delivery from the local store to Session-Buddy, by whichever process holds the peer's lock, and reconciliation.
+
+use super::driver::{Delivery, DeliverySettings, DeliveryStatus, Link, Outbox, Peer, Undelivered};
+use crate::error::{Fault, Problem};
+use crate::model::{At, MemoryId, OutboxEntry, PeerName, SendFailure};
+use crate::session_buddy::{Marker, Outgoing, PeerError, SessionBuddy, Stored};
+use crate::store::Store;
+use std::time::{Duration, Instant};
+
+/// One peer's outbox in the store.
+#[derive(Debug, Clone)]
+pub struct PeerOutbox {
+    store: Store,
+    peer: PeerName,
+}
+
+impl PeerOutbox {
+    /// Returns the outbox of `peer` in `store`.
+    pub fn new(store: Store, peer: PeerName) -> Self {
+        Self { store, peer }
+    }
+}
+
+fn after(wait: Duration) -> At {
+    let ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+    At::from_unix_ms(At::now().unix_ms().saturating_add(ms))
+}
+
+impl Outbox for PeerOutbox {
+    async fn take(&self, limit: u32) -> Result<Vec<OutboxEntry>, Problem> {
+        let taken = self.store.take_outbox(self.peer.clone(), limit).await;
+        taken.map_err(|error| error.problem())
+    }
+
+    async fn next_due(&self) -> Result<Option<Duration>, Problem> {
+        let due = self.store.next_due(self.peer.clone()).await;
+        let due = due.map_err(|error| error.problem())?;
+        Ok(due.map(|at| {
+            let ms = at.unix_ms().saturating_sub(At::now().unix_ms());
+            Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+        }))
+    }
+
+    async fn ack(&self, ids: Vec<MemoryId>) -> Result<(), Problem> {
+        let acked = self.store.ack_outbox(self.peer.clone(), ids).await;
+        acked.map(drop).map_err(|error| error.problem())
+    }
+
+    async fn fail(&self, id: MemoryId, why: Undelivered) -> Result<(), Problem> {
+        let failure = match why {
+            Undelivered::Rest(wait, error) => SendFailure::Unclear {
+                until: after(wait),
+                error,
+            },
+            Undelivered::Retry(wait, error) => SendFailure::Retry {
+                at: after(wait),
+                error,
+            },
+            Undelivered::Dead(error) => SendFailure::Dead { error },
+        };
+        let failed = self.store.fail_outbox(self.peer.clone(), id, failure).await;
+        failed.map_err(|error| error.problem())
+    }
+
+    async fn wake(&self) -> Result<(), Problem> {
+        let woken = self.store.wake_outbox(self.peer.clone()).await;
+        woken.map(drop).map_err(|error| error.problem())
+    }
+}
+
+impl Peer for SessionBuddy {
+    async fn store(&self, item: Outgoing, deadline: Instant) -> Result<Stored, PeerError> {
+        SessionBuddy::store(self, &item, deadline).await
+    }
+
+    async fn is_there(&self, marker: Marker, deadline: Instant) -> Result<bool, PeerError> {
+        SessionBuddy::is_there(self, &marker, deadline).await
+    }
+
+    fn losses(&self) -> u64 {
+        self.client().losses()
+    }
+}
+
+/// What reconciliation found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// How many acknowledged memories were looked for.
+    pub checked: usize,
+    /// Those that the peer lost; they are on their way again.
+    pub lost: Vec<MemoryId>,
+    /// Those that the peer has more than once, with their number.
+    pub duplicates: Vec<(MemoryId, usize)>,
+}
+
+/// Forwards the store's memories to one Session-Buddy for as long as the process lives.
+#[derive(Debug, Clone)]
+pub struct Forwarder {
+    /// The store.
+    pub store: Store,
+    /// The peer's name in the store.
+    pub peer: PeerName,
+    /// The peer.
+    pub buddy: SessionBuddy,
+    /// How to send.
+    pub settings: DeliverySettings,
+    /// The rest of the process.
+    pub link: Link,
+}
+
+/// How long the start of a new sender waits before it looks again whether it may send.
+const ELECTION: Duration = Duration::from_secs(2);
+/// How long after a failure of the store sending begins anew.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+
+impl Forwarder {
+    /// Waits until no other process sends to this peer, then sends until stopped.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, calls in flight are abandoned; the next sender asks the peer for them.
+    pub async fn run(&self) {
+        while !self.link.stop.is_cancelled() {
+            let pause = match self.send_while_elected().await {
+                Ok(()) => ELECTION,
+                Err(error) => {
+                    tracing::warn!(%error, "forwarding stopped and begins anew");
+                    self.set_status(|status| status.error = Some(error.clone()));
+                    STORE_PAUSE
+                }
+            };
+            tokio::select! {
+                () = self.link.stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn send_while_elected(&self) -> Result<(), Problem> {
+        let lock = self.store.peer_lock(&self.peer);
+        let Some(_elected) = lock.map_err(|error| error.problem())? else {
+            return Ok(());
+        };
+        let until = after(self.settings.unclear_rest);
+        let reclaimed = self.store.reclaim_outbox(self.peer.clone(), until).await;
+        reclaimed.map_err(|error| error.problem())?;
+        self.set_status(|status| status.sending = true);
+        let outbox = PeerOutbox::new(self.store.clone(), self.peer.clone());
+        let (buddy, settings) = (self.buddy.clone(), self.settings.clone());
+        let sent = Delivery::new(outbox, buddy, settings, self.link.clone())
+            .run()
+            .await;
+        self.set_status(|status| status.sending = false);
+        sent
+    }
+
+    /// Looks whether the peer still has all that it acknowledged, and sends again what it lost.
+    ///
+    /// # Errors
+    ///
+    /// When the peer or the store does not answer; nothing is changed then, and a page that was done stays done.
+    pub async fn reconcile(&self, deadline: Instant) -> Result<Reconciled, Problem> {
+        const PAGE: u32 = 5_000;
+        let mut found = Reconciled::default();
+        let mut after = None;
+        loop {
+            let page = self.store.acked(self.peer.clone(), after, PAGE).await;
+            let page = page.map_err(|error| error.problem())?;
+            let Some(last) = page.last().copied() else {
+                break;
+            };
+            after = Some(last);
+            self.reconcile_page(&page, deadline, &mut found).await?;
+        }
+        if !found.lost.is_empty() {
+            self.link.enqueued.notify_one();
+        }
+        Ok(found)
+    }
+
+    async fn reconcile_page(
+        &self,
+        page: &[MemoryId],
+        deadline: Instant,
+        found: &mut Reconciled,
+    ) -> Result<(), Problem> {
+        let mut markers = Vec::with_capacity(page.len());
+        for &id in page {
+            let memory = self
+                .store
+                .memory(id)
+                .await
+                .map_err(|error| error.problem())?;
+            // One that was forgotten in the meantime has nothing to be looked for.
+            markers.extend(memory.map(|memory| Marker {
+                pool: memory.pool,
+                id,
+            }));
+        }
+        let presence = self.buddy.presence(&markers, deadline).await;
+        let presence = presence.map_err(|error| error.problem())?;
+        let lost: Vec<MemoryId> = presence.missing.iter().map(|marker| marker.id).collect();
+        let marked = self.store.mark_lost(self.peer.clone(), lost.clone()).await;
+        marked.map_err(|error| error.problem())?;
+        found.checked += markers.len();
+        found.lost.extend(lost);
+        let twice = presence.duplicates.into_iter();
+        found
+            .duplicates
+            .extend(twice.map(|(marker, times)| (marker.id, times)));
+        Ok(())
+    }
+
+    fn set_status(&self, change: impl FnOnce(&mut DeliveryStatus)) {
+        self.link.status.send_modify(change);
+    }
+}

@@ -1,0 +1,13 @@
+//! Delivery of the outbox to a peer: take ─► send ─► acknowledge, as fast as the peer can and never twice knowingly.
+//!
+//! The only code that joins the store and the client. [`Pace`] decides how many calls are in flight, the breaker whether
+//! any are, [`Delivery`] drives both over the traits [`Outbox`] and [`Peer`], so that all of it runs under a paused clock
+//! without a disk or a network. Not responsible for what is put into the outbox, nor for what the peer's answers mean.
+
+mod driver;
+mod forward;
+mod pace;
+
+pub use driver::{Delivery, DeliverySettings, DeliveryStatus, Link, Outbox, Peer, Undelivered};
+pub use forward::{Forwarder, PeerOutbox, Reconciled};
+pub use pace::{Pace, Ticket};

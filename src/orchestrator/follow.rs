@@ -1,0 +1,300 @@
+//! Following a workflow: waiting for it, here or on another server, and `get_workflow`.
+
+use super::report::{self, Snapshot};
+use super::workflow::{Run, Stop};
+use super::{Orchestrator, select};
+use crate::api::{
+    Caller, GetWorkflow, GetWorkflowResult, Interrupt, Owner, Progress, WaitFor, WorkflowList,
+    WorkflowResult, WorkflowRow,
+};
+use crate::error::{ErrorKind, Fault, Problem};
+use crate::model::{At, Counts, OnInterrupt, WorkflowId};
+use crate::store::{OwnerState, WorkflowQuery, WorkflowSummary};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often a run of another server is looked at.
+const POLL: Duration = Duration::from_millis(150);
+
+/// How many workflows one page of the list has.
+const LIST_PAGE: u32 = 20;
+
+/// What a waiting call waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// The end.
+    Done,
+    /// The first failed item, or the end.
+    Failure,
+    /// Another revision than this, or the end.
+    Change(u64),
+}
+
+impl Until {
+    fn is_met(self, counts: &Counts, revision: u64) -> bool {
+        let over = counts.queued + counts.running == 0;
+        over || match self {
+            Self::Done => false,
+            Self::Failure => counts.failed + counts.timed_out > 0,
+            Self::Change(after) => revision != after,
+        }
+    }
+}
+
+impl Orchestrator {
+    /// Answers `get_workflow`.
+    pub(super) async fn follow(
+        &self,
+        args: GetWorkflow,
+        caller: &Caller,
+    ) -> Result<GetWorkflowResult, Problem> {
+        let Some(id) = args.workflow_id else {
+            return self.list(args).await.map(GetWorkflowResult::List);
+        };
+        let waits = args.wait_for.is_some() || args.after.is_some();
+        let default = if waits {
+            Caller::DEFAULT_WAIT
+        } else {
+            Duration::ZERO
+        };
+        let wait = caller.wait(args.wait_s, default)?;
+        let after = match args.after.map(u64::try_from) {
+            Some(Err(_)) => {
+                return Err(Problem::argument(
+                    "after",
+                    "after is negative",
+                    "a `revision` of an earlier answer",
+                ));
+            }
+            Some(Ok(after)) => Some(after),
+            None => None,
+        };
+        let until = match (args.wait_for, after) {
+            (Some(WaitFor::Failure), _) => Until::Failure,
+            (Some(WaitFor::Change), None) => Until::Change(self.snapshot(id).await?.revision),
+            (Some(WaitFor::Change) | None, Some(after)) => Until::Change(after),
+            (Some(WaitFor::Done) | None, _) => Until::Done,
+        };
+        self.wait(id, wait.duration, until, caller).await?;
+        let snapshot = self.snapshot(id).await?;
+        let shown = select::shown(&snapshot, &args)?;
+        let mut result = report::result(&snapshot, &shown)?;
+        result.wait_capped_s = wait.capped_s;
+        Ok(GetWorkflowResult::One(Box::new(result)))
+    }
+
+    async fn list(&self, args: GetWorkflow) -> Result<WorkflowList, Problem> {
+        let before = match args.cursor {
+            Some(cursor) => Some(cursor.parse().map_err(|_| report::bad_cursor())?),
+            None => None,
+        };
+        let found = self
+            .0
+            .store
+            .workflows(WorkflowQuery {
+                repo: args.repo,
+                status: args.status,
+                since: args
+                    .since
+                    .map(|text| super::when::instant("since", &text, At::now()))
+                    .transpose()?,
+                before,
+                limit: LIST_PAGE + 1,
+            })
+            .await
+            .map_err(|error| error.problem())?;
+        let more = found.len() > LIST_PAGE as usize;
+        let rows: Vec<WorkflowRow> = found
+            .into_iter()
+            .take(LIST_PAGE as usize)
+            .map(row)
+            .collect();
+        let cursor = rows
+            .last()
+            .filter(|_| more)
+            .map(|row| row.workflow_id.to_string());
+        Ok(WorkflowList {
+            workflows: rows,
+            cursor,
+        })
+    }
+
+    /// Returns the answer about a workflow that has just been waited for.
+    pub(super) async fn answer(&self, id: WorkflowId) -> Result<WorkflowResult, Problem> {
+        let snapshot = self.snapshot(id).await?;
+        report::result(&snapshot, &select::Shown::default())
+    }
+
+    /// Returns all that is known of a workflow now.
+    pub(super) async fn snapshot(&self, id: WorkflowId) -> Result<Snapshot, Problem> {
+        if let Some(run) = self.0.engine.run(id) {
+            return Ok(Snapshot::of_run(run.view()));
+        }
+        let stored = self.stored(id).await?;
+        if stored.owner != OwnerState::Dead || stored.is_over() {
+            return Ok(Snapshot::of_store(stored));
+        }
+        // Its server is dead: what it left is interrupted from now on.
+        self.recover().await?;
+        self.stored(id).await.map(Snapshot::of_store)
+    }
+
+    pub(super) async fn stored(
+        &self,
+        id: WorkflowId,
+    ) -> Result<crate::store::StoredWorkflow, Problem> {
+        let stored = self.0.store.workflow(id).await;
+        stored
+            .map_err(|error| error.problem())?
+            .ok_or_else(|| no_workflow(id))
+    }
+
+    /// Marks what dead servers left as interrupted, and tells of it with the next answer.
+    pub(super) async fn recover(&self) -> Result<(), Problem> {
+        let recovered = self.0.store.recover().await;
+        for found in recovered.map_err(|error| error.problem())? {
+            self.0.notices.add(format!(
+                "workflow {} ({}) was interrupted: its server ended; {} item(s) were not finished. resume_workflow {} runs them.",
+                found.id, found.title, found.interrupted, found.id
+            ));
+        }
+        Ok(())
+    }
+
+    /// Waits for a workflow, for `limit` at most; the caller hears of progress.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped or interrupted wait never touches the run, unless a person interrupted it and the workflow says that
+    /// this cancels it.
+    pub(super) async fn wait(
+        &self,
+        id: WorkflowId,
+        limit: Duration,
+        until: Until,
+        caller: &Caller,
+    ) -> Result<(), Problem> {
+        let deadline = Instant::now() + limit;
+        match self.0.engine.run(id) {
+            Some(run) => self.wait_here(&run, deadline, until, caller).await,
+            None => self.wait_there(id, deadline, until, caller).await,
+        }
+    }
+
+    async fn wait_here(
+        &self,
+        run: &Arc<Run>,
+        deadline: Instant,
+        until: Until,
+        caller: &Caller,
+    ) -> Result<(), Problem> {
+        let mut changes = run.changes();
+        loop {
+            let revision = *changes.borrow_and_update();
+            let counts = run.counts();
+            caller.progress.report(progress(&counts));
+            let unsettled = counts.queued + counts.running == 0 && !run.is_over();
+            if !unsettled && until.is_met(&counts, revision) {
+                return Ok(());
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return Ok(()) },
+                () = tokio::time::sleep_until(deadline) => return Ok(()),
+                why = caller.interrupted() => {
+                    self.interrupted(run, why).await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn wait_there(
+        &self,
+        id: WorkflowId,
+        deadline: Instant,
+        until: Until,
+        caller: &Caller,
+    ) -> Result<(), Problem> {
+        loop {
+            let summary = self
+                .0
+                .store
+                .summary(id)
+                .await
+                .map_err(|error| error.problem())?;
+            let summary = summary.ok_or_else(|| no_workflow(id))?;
+            caller.progress.report(progress(&summary.counts));
+            let settled = until.is_met(&summary.counts, summary.revision);
+            if settled || summary.owner == OwnerState::Dead || Instant::now() >= deadline {
+                return Ok(());
+            }
+            let pause = (Instant::now() + POLL).min(deadline);
+            tokio::select! {
+                () = tokio::time::sleep_until(pause) => {}
+                _ = caller.interrupted() => return Ok(()),
+            }
+        }
+    }
+
+    /// Acts on a waiting call that was interrupted: only a person's interrupt may touch the run.
+    async fn interrupted(&self, run: &Arc<Run>, why: Interrupt) {
+        let Interrupt::Cancelled(reason) = why else {
+            return;
+        };
+        let cancels = run.view().record.settings.on_interrupt == OnInterrupt::Cancel;
+        if cancels && super::interrupt::is_a_persons(reason.as_deref()) {
+            self.0.engine.stop(run, &[], Stop::Requested, None).await;
+            self.0.notices.add(format!(
+                "workflow {} was stopped because its call was interrupted; resume_workflow {} goes on with it",
+                run.id(),
+                run.id()
+            ));
+        }
+    }
+}
+
+fn progress(counts: &Counts) -> Progress {
+    let mut message = format!("{} of {} done", counts.ended(), counts.total);
+    for (count, what) in [
+        (counts.running, "running"),
+        (counts.queued, "waiting"),
+        (counts.failed + counts.timed_out, "failed"),
+    ] {
+        if count > 0 {
+            message.push_str(&format!(", {count} {what}"));
+        }
+    }
+    Progress {
+        done: u64::from(counts.ended()),
+        total: Some(u64::from(counts.total)),
+        message: Some(message),
+    }
+}
+
+fn row(summary: WorkflowSummary) -> WorkflowRow {
+    WorkflowRow {
+        workflow_id: summary.record.id,
+        title: summary.record.title,
+        status: summary.counts.status(),
+        owner: owner(summary.owner),
+        counts: summary.counts,
+        created_at: summary.record.created_at,
+    }
+}
+
+pub(super) fn owner(owner: OwnerState) -> Owner {
+    match owner {
+        OwnerState::This => Owner::This,
+        OwnerState::Other => Owner::Other,
+        OwnerState::Dead => Owner::Dead,
+    }
+}
+
+pub(super) fn no_workflow(id: WorkflowId) -> Problem {
+    Problem {
+        field: Some("workflow_id".to_owned()),
+        ..Problem::new(ErrorKind::NotFound, format!("there is no workflow {id}"))
+    }
+    .with_hint("get_workflow without workflow_id lists the workflows")
+}

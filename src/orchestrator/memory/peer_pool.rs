@@ -1,0 +1,58 @@
+//! Collecting from a pool whose workers are a Session-Buddy: what that server was told by others.
+
+use super::Collect;
+use crate::error::{Fault, Problem};
+use crate::model::{At, MemoryKind, NewMemory, PoolName};
+use crate::session_buddy::{Marker, PeerItem, SessionBuddy};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+/// The memories of a pool that a Session-Buddy serves.
+///
+/// Only the default front door lists what others stored; the full one can list ours alone, so that nothing comes from
+/// it. Its listing tells no times: everything counts as learned when it was first collected.
+#[derive(Debug, Clone)]
+pub struct BuddyPool {
+    /// The pool.
+    pub pool: PoolName,
+    /// Its server.
+    pub buddy: SessionBuddy,
+    /// The server's name, by which its memories are known again; the outbox peer's where it is the same server.
+    pub source: String,
+}
+
+impl Collect for BuddyPool {
+    fn collect(
+        &self,
+        _since: Option<At>,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Vec<NewMemory>, Problem>> {
+        async move {
+            let listing = self.buddy.list_all(deadline.into_std()).await;
+            let items = listing.map_err(|error| error.problem())?.items;
+            Ok(items
+                .into_iter()
+                .filter_map(|item| self.told(item))
+                .collect())
+        }
+        .boxed()
+    }
+}
+
+impl BuddyPool {
+    /// Returns an item as a memory; nothing for one of ours: the store has it, or it was forgotten on purpose.
+    fn told(&self, item: PeerItem) -> Option<NewMemory> {
+        if Marker::split(&item.content).is_some() {
+            return None;
+        }
+        let mut memory = NewMemory::new(
+            MemoryKind::Note,
+            item.content,
+            self.pool.clone(),
+            self.source.clone(),
+        );
+        memory.source_id = item.id;
+        Some(memory)
+    }
+}

@@ -1,0 +1,167 @@
+//! Asking the peer, through the cache: one question at a time for each query, late answers kept for the next call.
+
+use crate::api::{SourceAnswer, SourceStatus};
+use crate::error::{ErrorKind, Fault, Problem};
+use crate::model::{At, PeerName};
+use crate::orchestrator::cache::{Hit, How, SearchCache};
+use crate::session_buddy::{PeerHit, SessionBuddy};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::task::TaskTracker;
+
+/// The cache of the peer's answers, by the query as it is sent. Filters are applied here, so they are no part of the key.
+pub(super) type Cache = SearchCache<String, Vec<PeerHit>, Problem>;
+
+/// How many hits the peer is asked for; pages are cut out of these.
+const ASKED: usize = 50;
+
+/// How long a question may go on when nobody waits for it any more: its answer is kept for the next call.
+const LONGEST: Duration = Duration::from_secs(45);
+
+/// Queries beyond this are cut before they are sent, so that they need not be kept whole either, in bytes.
+const KEY_BYTES: usize = 600;
+
+/// What a cached answer weighs, in bytes.
+#[expect(clippy::ptr_arg, reason = "the cache's key type is String")]
+pub(super) fn weigh(key: &String, hits: &Vec<PeerHit>) -> usize {
+    let texts: usize = hits.iter().map(|hit| hit.text.len()).sum();
+    key.len() + texts + hits.len() * size_of::<PeerHit>()
+}
+
+/// One peer that is searched.
+#[derive(Clone)]
+pub(super) struct Remote {
+    pub(super) name: PeerName,
+    pub(super) buddy: SessionBuddy,
+    pub(super) cache: Arc<Cache>,
+    pub(super) tasks: TaskTracker,
+    /// How long a call waits for the answer.
+    pub(super) patience: Duration,
+    // A std mutex: copied in and out.
+    pub(super) failing_since: Arc<Mutex<Option<At>>>,
+}
+
+/// What the peer said, and the row that tells callers so.
+pub(super) struct Told {
+    pub(super) hits: Arc<Vec<PeerHit>>,
+    pub(super) source: SourceAnswer,
+}
+
+impl Remote {
+    /// Asks for `query`, or takes the cached answer unless `refresh`. Never fails: the row says what happened.
+    ///
+    /// # Cancel safety
+    ///
+    /// The question goes on in the background and its answer is cached.
+    pub(super) async fn search(&self, query: &str, refresh: bool) -> Told {
+        let key = key_of(query);
+        if refresh {
+            self.cache.invalidate(&key);
+        }
+        let asked = self.clone();
+        // Apart from the call, so that an answer that comes too late for this one is there for the next.
+        let question = self.tasks.spawn(async move {
+            let deadline = std::time::Instant::now() + LONGEST;
+            let load = asked.buddy.search(&key, ASKED, deadline);
+            let load = async { load.await.map_err(|error| error.problem()) };
+            asked.cache.get_or_load(key.clone(), load).await
+        });
+        match tokio::time::timeout(self.patience, question).await {
+            Ok(Ok(Ok(hit))) => self.answered(hit),
+            Ok(Ok(Err(problem))) => self.failed(SourceStatus::Failed, problem),
+            Ok(Err(joined)) => {
+                let problem =
+                    Problem::new(ErrorKind::Internal, format!("asking it ended: {joined}"));
+                self.failed(SourceStatus::Failed, problem)
+            }
+            Err(_) => {
+                let message = format!("no answer within {} s", self.patience.as_secs_f64());
+                let problem = Problem::new(ErrorKind::TimedOut, message).with_hint(
+                    "the local hits are complete; the same search later uses its answer",
+                );
+                self.failed(SourceStatus::Late, problem)
+            }
+        }
+    }
+
+    fn answered(&self, hit: Hit<Vec<PeerHit>>) -> Told {
+        let cached = hit.how == How::Hit;
+        if !cached {
+            *self.failing() = None;
+        }
+        Told {
+            hits: hit.value,
+            source: SourceAnswer {
+                name: self.name.to_string(),
+                status: if cached {
+                    SourceStatus::Cached
+                } else {
+                    SourceStatus::Ok
+                },
+                age_s: cached.then(|| (hit.age.as_secs_f64() * 10.0).round() / 10.0),
+                error: None,
+            },
+        }
+    }
+
+    fn failed(&self, status: SourceStatus, mut problem: Problem) -> Told {
+        const MESSAGE_BYTES: usize = 400;
+        let since = *self.failing().get_or_insert_with(At::now);
+        problem
+            .message
+            .truncate(problem.message.floor_char_boundary(MESSAGE_BYTES));
+        problem
+            .message
+            .push_str(&format!(" (failing since {since})"));
+        Told {
+            hits: Arc::default(),
+            source: SourceAnswer {
+                name: self.name.to_string(),
+                status,
+                age_s: None,
+                error: Some(problem),
+            },
+        }
+    }
+
+    fn failing(&self) -> std::sync::MutexGuard<'_, Option<At>> {
+        self.failing_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the query as it is sent: blanks folded, its beginning where it is long.
+fn key_of(query: &str) -> String {
+    let mut key = String::new();
+    for word in query.split(|c: char| c.is_whitespace() || c.is_control()) {
+        if key.len() >= KEY_BYTES {
+            break;
+        }
+        if !word.is_empty() {
+            if !key.is_empty() {
+                key.push(' ');
+            }
+            key.push_str(word);
+        }
+    }
+    key.truncate(key.floor_char_boundary(KEY_BYTES));
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_folded_and_bounded() {
+        assert_eq!(key_of("  a\n\tb  c "), "a b c");
+        assert_eq!(key_of(&"é".repeat(1 << 20)).len(), KEY_BYTES);
+        assert!(key_of(&"word ".repeat(1 << 18)).len() <= KEY_BYTES);
+        assert_ne!(
+            key_of("A b"),
+            key_of("a b"),
+            "the default front door minds letter case"
+        );
+    }
+}

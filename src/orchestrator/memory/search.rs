@@ -1,0 +1,439 @@
+//! `cross_pool_search`: live local results fused with the peer's.
+
+use super::page::{Position, fit, search_id, snippet, text_bytes, words};
+use super::remote::Told;
+use super::{Memories, PoolNames, unknown_pool};
+use crate::api::{
+    CrossPoolSearch, CrossPoolSearchResult, Hit, Matched, SourceAnswer, SourceStatus,
+};
+use crate::error::{Fault, Problem};
+use crate::model::{At, Memory, MemoryHit, MemoryId, MemoryPage, MemoryQuery};
+use crate::orchestrator::search::{Fused, fuse};
+use crate::orchestrator::when;
+use crate::session_buddy::PeerHit;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+
+const DEFAULT_LIMIT: usize = 10;
+const MAX_LIMIT: i64 = 100;
+
+/// How many local hits take part in the fusion; what ranks lower here follows after the fused ones.
+const FUSED: u32 = 100;
+
+/// How many ids of equal texts a hit lists; `also_count` counts all.
+const ALSO_LISTED: usize = 3;
+
+/// The longest list of pools, tags or kinds.
+const MAX_FILTERS: usize = 100;
+
+/// A search with its arguments checked.
+struct Search {
+    query: MemoryQuery,
+    limit: usize,
+    words: Vec<String>,
+    refresh: bool,
+    position: Position,
+}
+
+/// One result before it is shown: where its two lists agree, both sides are there.
+struct Found {
+    memory: Option<MemoryHit>,
+    remote: Option<PeerHit>,
+    fulltext: bool,
+}
+
+impl Memories {
+    /// Answers `cross_pool_search`; `repo` is what the call names, as a canonical path where it is known.
+    ///
+    /// # Errors
+    ///
+    /// A refusal of an argument, or that the store cannot be read. A peer that fails is a row of `sources`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost; a question that is on its way to the peer goes on and its answer is cached.
+    pub async fn search(
+        &self,
+        call: CrossPoolSearch,
+        repo: Option<String>,
+        names: &impl PoolNames,
+    ) -> Result<CrossPoolSearchResult, Problem> {
+        let search = self.checked(&call, repo, names).await?;
+        if !call.ids.is_empty() {
+            return self.whole(&call.ids, search.position).await;
+        }
+        let remote = self.0.remote.as_ref();
+        // A peer's hits have no order in time and no filters, so that only words are asked for.
+        let asked = remote.filter(|_| !search.words.is_empty() && search.position.store.is_none());
+        match asked {
+            Some(remote) => {
+                // The cached answer is the first page's, or pages would not fit together.
+                let refresh = search.refresh && search.position.skip == 0;
+                let told = remote.search(&search.query.text, refresh);
+                let mut query = search.query.clone();
+                query.limit = FUSED;
+                let (told, local) = tokio::join!(told, self.0.store.find_memories(query));
+                let local = local.map_err(|error| error.problem())?;
+                self.fused(search, local, told).await
+            }
+            None => self.local(search, remote.is_none()).await,
+        }
+    }
+
+    /// Reads and checks the arguments.
+    async fn checked(
+        &self,
+        call: &CrossPoolSearch,
+        repo: Option<String>,
+        names: &impl PoolNames,
+    ) -> Result<Search, Problem> {
+        let limit = limit_of(call.limit)?;
+        for (field, length) in [
+            ("pools", call.pools.len()),
+            ("tags", call.tags.len()),
+            ("kind", call.kind.len()),
+        ] {
+            if length > MAX_FILTERS {
+                let message = format!("{field} has {length} entries");
+                return Err(Problem::argument(
+                    field,
+                    message,
+                    format!("at most {MAX_FILTERS}"),
+                ));
+            }
+        }
+        for name in &call.pools {
+            if !names.exists(name.as_str()) && !self.has_memories_of(name).await? {
+                return Err(unknown_pool("pools", name, names));
+            }
+        }
+        let now = At::now();
+        let (since, until) = when::range(call.since.as_deref(), call.until.as_deref(), now)?;
+        let of = search_id(&CrossPoolSearch {
+            cursor: None,
+            limit: None,
+            refresh: false,
+            ..call.clone()
+        });
+        let position = match &call.cursor {
+            Some(cursor) => Position::read(cursor, &of)?,
+            None => Position::start(of, now),
+        };
+        // Later pages leave out what was learned after the first one was made.
+        let first = At::from_unix_ms(position.at_ms);
+        let until = match call.cursor {
+            Some(_) => Some(until.map_or(first, |until| until.min(first))),
+            None => until,
+        };
+        Ok(Search {
+            words: words(&call.query),
+            query: MemoryQuery {
+                text: call.query.clone(),
+                pools: call.pools.clone(),
+                repo,
+                tags: call.tags.clone(),
+                kinds: call.kind.clone(),
+                since,
+                until,
+                ids: Vec::new(),
+                limit: 0,
+                cursor: position.store.clone(),
+            },
+            limit,
+            refresh: call.refresh,
+            position,
+        })
+    }
+
+    /// Returns whether a pool that is not there any more has left memories.
+    async fn has_memories_of(&self, name: &crate::model::PoolName) -> Result<bool, Problem> {
+        let query = MemoryQuery {
+            pools: vec![name.clone()],
+            limit: 1,
+            ..MemoryQuery::default()
+        };
+        let page = self.0.store.find_memories(query).await;
+        Ok(!page.map_err(|error| error.problem())?.hits.is_empty())
+    }
+
+    /// Answers from the store alone, page by page.
+    async fn local(&self, search: Search, off: bool) -> Result<CrossPoolSearchResult, Problem> {
+        let mut query = search.query.clone();
+        query.limit = u32::try_from(search.position.skip + search.limit).unwrap_or(u32::MAX);
+        let page = self.0.store.find_memories(query).await;
+        let page = page.map_err(|error| error.problem())?;
+        let mut sources = vec![local_source()];
+        if off {
+            sources.push(SourceAnswer {
+                name: super::peer::NAME.to_owned(),
+                status: SourceStatus::Off,
+                age_s: None,
+                error: None,
+            });
+        }
+        let ranked = page.hits.into_iter().map(|hit| Fused {
+            score: hit.score,
+            item: Found {
+                memory: Some(hit),
+                remote: None,
+                fulltext: !search.words.is_empty(),
+            },
+        });
+        Ok(shown(&search, ranked.collect(), page.next, sources))
+    }
+
+    /// Fuses the best local hits with the peer's.
+    async fn fused(
+        &self,
+        search: Search,
+        local: MemoryPage,
+        told: Told,
+    ) -> Result<CrossPoolSearchResult, Problem> {
+        let next = local.next;
+        let remote = self.known(&search.query, &told.hits).await?;
+        let local = local.hits.into_iter().map(|hit| Found {
+            memory: Some(hit),
+            remote: None,
+            fulltext: true,
+        });
+        let ranked = fuse([local.collect(), remote], keys, |kept: &mut Found, more| {
+            kept.fulltext |= more.fulltext;
+            kept.remote = kept.remote.take().or(more.remote);
+            kept.memory = kept.memory.take().or(more.memory);
+        });
+        Ok(shown(
+            &search,
+            ranked,
+            next,
+            vec![local_source(), told.source],
+        ))
+    }
+
+    /// Returns the peer's hits, ours with what the store has of them, without those that the filters keep out.
+    async fn known(&self, query: &MemoryQuery, hits: &[PeerHit]) -> Result<Vec<Found>, Problem> {
+        let ids: Vec<MemoryId> = hits.iter().filter_map(id_of).collect();
+        let mut ours: HashMap<MemoryId, MemoryHit> = HashMap::new();
+        for &id in &ids {
+            let memory = self.0.store.memory(id).await;
+            if let Some(memory) = memory.map_err(|error| error.problem())? {
+                let hit = MemoryHit {
+                    memory,
+                    score: 0.0,
+                    also: Vec::new(),
+                    also_count: 0,
+                };
+                ours.insert(id, hit);
+            }
+        }
+        let found = hits.iter().filter_map(|hit| {
+            let memory = id_of(hit).and_then(|id| ours.remove(&id));
+            let passes = match &memory {
+                Some(ours) => passes(&ours.memory, query),
+                None => passes_unknown(hit, query),
+            };
+            passes.then(|| Found {
+                memory,
+                remote: Some(hit.clone()),
+                fulltext: false,
+            })
+        });
+        Ok(found.collect())
+    }
+}
+
+fn limit_of(limit: Option<i64>) -> Result<usize, Problem> {
+    match limit {
+        None => Ok(DEFAULT_LIMIT),
+        Some(limit @ 1..=MAX_LIMIT) => Ok(usize::try_from(limit).unwrap_or(DEFAULT_LIMIT)),
+        Some(limit) => Err(Problem::argument(
+            "limit",
+            format!("limit is {limit}"),
+            format!("1 to {MAX_LIMIT}; the rest comes by cursor"),
+        )),
+    }
+}
+
+fn id_of(hit: &PeerHit) -> Option<MemoryId> {
+    hit.marker.as_ref()?.id.to_string().parse().ok()
+}
+
+/// By what two results are the same: their marker, or their text where all of it is known.
+fn keys(found: &Found) -> Vec<String> {
+    let mut keys = Vec::new();
+    if let Some(hit) = &found.memory {
+        keys.push(hit.memory.id.to_string());
+        keys.extend(hit.also.iter().map(|origin| origin.id.to_string()));
+        keys.push(folded(&hit.memory.text));
+    }
+    if let Some(hit) = &found.remote {
+        keys.extend(id_of(hit).map(|id| id.to_string()));
+        if !hit.truncated {
+            keys.push(folded(&hit.text));
+        }
+    }
+    keys
+}
+
+/// Returns the text as a peer keeps it, on one line, marked so that no id looks like it.
+fn folded(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    format!("text {}", words.join(" "))
+}
+
+/// Returns whether one of our memories that the peer found passes the filters of the search.
+fn passes(memory: &Memory, query: &MemoryQuery) -> bool {
+    let repo = query.repo.as_deref().is_none_or(|asked| {
+        memory.repo.as_deref().is_some_and(|repo| {
+            repo == asked || (!asked.starts_with('/') && repo.ends_with(&format!("/{asked}")))
+        })
+    });
+    repo && (query.pools.is_empty() || query.pools.contains(&memory.pool))
+        && (query.kinds.is_empty() || query.kinds.contains(&memory.kind))
+        && query.tags.iter().all(|tag| memory.tags.contains(tag))
+        && query.since.is_none_or(|since| memory.created_at >= since)
+        && query.until.is_none_or(|until| memory.created_at <= until)
+}
+
+/// Returns whether a memory that only the peer has passes: nothing is known of it but the pool in its marker.
+fn passes_unknown(hit: &PeerHit, query: &MemoryQuery) -> bool {
+    let pool = hit.marker.as_ref().map(|marker| &marker.pool);
+    let pools = query.pools.is_empty() || pool.is_some_and(|pool| query.pools.contains(pool));
+    // A bound that the paging alone set must not hide what the first page counted.
+    pools
+        && query.repo.is_none()
+        && query.kinds.is_empty()
+        && query.tags.is_empty()
+        && query.since.is_none()
+}
+
+/// Cuts the page out of the ranked results and makes the cursor of the next one.
+fn shown(
+    search: &Search,
+    ranked: Vec<Fused<Found>>,
+    next: Option<String>,
+    sources: Vec<SourceAnswer>,
+) -> CrossPoolSearchResult {
+    let total = ranked.len();
+    let skip = search.position.skip;
+    let room = text_bytes(search.limit);
+    let page = ranked.into_iter().skip(skip).take(search.limit);
+    let source = sources.get(1).map_or("peer", |source| source.name.as_str());
+    let mut hits: Vec<Hit> = page
+        .filter_map(|fused| hit(fused, &search.words, room, source))
+        .collect();
+    let given = skip + fit(&mut hits);
+    let position = Position {
+        skip: given,
+        ..search.position.clone()
+    };
+    let cursor = if given < total {
+        Some(position.write())
+    } else {
+        next.map(|store| {
+            Position {
+                store: Some(store),
+                skip: 0,
+                ..position
+            }
+            .write()
+        })
+    };
+    CrossPoolSearchResult {
+        hits,
+        sources,
+        cursor,
+    }
+}
+
+/// Returns the row that says that the store answered.
+pub(super) fn local_source() -> SourceAnswer {
+    SourceAnswer {
+        name: "local".to_owned(),
+        status: SourceStatus::Ok,
+        age_s: None,
+        error: None,
+    }
+}
+
+/// Returns a memory as a hit with its whole text.
+pub(super) fn hit_of(memory: &Memory) -> Hit {
+    Hit {
+        id: memory.id.to_string(),
+        kind: Some(memory.kind),
+        score: 0.0,
+        text: memory.text.clone(),
+        pool: Some(memory.pool.clone()),
+        repo: memory.repo.clone(),
+        workflow_id: memory.workflow,
+        item: memory.item,
+        worker: memory.worker.clone(),
+        commit: memory.commit.clone(),
+        source: memory.source.clone(),
+        matched: Vec::new(),
+        created_at: Some(memory.created_at),
+        also_count: None,
+        also: Vec::new(),
+        truncated: false,
+    }
+}
+
+/// Returns the result as it is shown; nothing where neither list has it.
+fn hit(fused: Fused<Found>, words: &[String], room: usize, peer: &str) -> Option<Hit> {
+    let Found {
+        memory,
+        remote,
+        fulltext,
+    } = fused.item;
+    let matched = [
+        (fulltext, Matched::Fulltext),
+        (remote.is_some(), Matched::Remote),
+    ];
+    let matched = matched
+        .into_iter()
+        .filter_map(|(by, how)| by.then_some(how));
+    let ours = memory.map(|found| {
+        let mut hit = hit_of(&found.memory);
+        let also = found.also.iter().take(ALSO_LISTED);
+        hit.also = also.map(|origin| origin.id.to_string()).collect();
+        hit.also_count = (found.also_count > 0).then_some(u64::from(found.also_count));
+        hit
+    });
+    let mut hit = ours.or_else(|| remote.map(|theirs| foreign(&theirs, peer)))?;
+    let (text, cut) = snippet(&hit.text, words, room);
+    hit.text = text;
+    hit.truncated |= cut;
+    hit.matched = matched.collect();
+    hit.score = (fused.score * 1e6).round() / 1e6;
+    Some(hit)
+}
+
+/// Returns a hit that only the peer has, as much of it as it shows.
+fn foreign(theirs: &PeerHit, peer: &str) -> Hit {
+    let id = match id_of(theirs) {
+        Some(id) => id.to_string(),
+        // The peer tells no id, so the text stands for it.
+        None => {
+            let hash: [u8; 32] = Sha256::digest(theirs.text.as_bytes()).into();
+            let hex: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{peer}:{hex}")
+        }
+    };
+    Hit {
+        id,
+        kind: None,
+        score: 0.0,
+        text: theirs.text.clone(),
+        pool: theirs.marker.as_ref().map(|marker| marker.pool.clone()),
+        repo: None,
+        workflow_id: None,
+        item: None,
+        worker: None,
+        commit: None,
+        source: peer.to_owned(),
+        matched: Vec::new(),
+        created_at: None,
+        also_count: None,
+        also: Vec::new(),
+        truncated: theirs.truncated,
+    }
+}

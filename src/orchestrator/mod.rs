@@ -1,0 +1,260 @@
+//! The orchestrator: one shared core behind the tools.
+//!
+//! [`Orchestrator`] is the cloneable handle and the only thing the server sees. Below it: the pools with the router,
+//! the workflow engine, the memories with cache and fusion. Not responsible for how a request came in: stdin, signals
+//! and protocol belong to the front that serves it.
+
+mod arguments;
+pub mod cache;
+pub mod collector;
+mod control;
+pub mod delivery;
+mod follow;
+mod health;
+mod interrupt;
+pub mod memory;
+mod notices;
+mod output;
+mod pools;
+mod report;
+mod repos;
+pub mod router;
+pub mod search;
+mod select;
+mod start;
+mod status;
+mod tools;
+mod watch;
+pub mod when;
+mod workflow;
+
+use crate::config::{Config, Durability as ConfiguredDurability, RootsConfig};
+use crate::error::{Fault, Problem};
+use crate::pool::Pool;
+use crate::pool::worker::command::Host;
+use crate::pool::worker::{Worker, kinds};
+use crate::process::{self, Processes, base_env};
+use crate::repo::{Repos, Setup as ReposSetup};
+use crate::store::{Durability, Store, StoreOptions};
+use delivery::DeliverySettings;
+use memory::{Memories, Parts as MemoryParts};
+use notices::Notices;
+use pools::Pools;
+use router::PoolSpec;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use workflow::{Engine, Parts};
+
+/// How long running items may take to be stopped and journaled when the server ends.
+const CLOSE_LIMIT: Duration = Duration::from_millis(1_500);
+
+/// What `main` passes in; the core reads no environment.
+pub struct Setup {
+    /// The checked configuration.
+    pub config: Config,
+    /// The file that the config came from or would come from, for hints.
+    pub config_file: PathBuf,
+    /// The server's own environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// The folder the program was started in.
+    pub start_dir: PathBuf,
+    /// The user's home.
+    pub home: Option<PathBuf>,
+    /// The program that is run as the guardian: this one.
+    pub guardian_program: PathBuf,
+}
+
+/// The core's handle; cloning shares it.
+#[derive(Clone)]
+pub struct Orchestrator(Arc<Core>);
+
+struct Core {
+    config: Config,
+    config_file: PathBuf,
+    store: Store,
+    repos: Repos,
+    host: Host,
+    workers: BTreeMap<String, Arc<dyn Worker>>,
+    /// Worker kinds of the config that this build cannot run, with the reason.
+    unusable: BTreeMap<String, Problem>,
+    pools: Pools,
+    memories: Memories,
+    engine: Engine,
+    notices: Notices,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Orchestrator {
+    /// Makes the core and begins to open the store in the background; nothing is run.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The state directory cannot be made or locked.
+    pub fn open(setup: Setup) -> Result<Self, Problem> {
+        let Setup {
+            config,
+            config_file,
+            env,
+            start_dir,
+            home,
+            guardian_program,
+        } = setup;
+        let store = Store::open(StoreOptions {
+            dir: config.store.dir.clone(),
+            durability: match config.store.durability {
+                ConfiguredDurability::Full => Durability::Full,
+                ConfiguredDurability::Normal => Durability::Normal,
+            },
+        })
+        .map_err(|error| error.problem())?;
+        let path = env
+            .iter()
+            .find(|(name, _)| name == "PATH")
+            .map(|(_, value)| value.clone())
+            .unwrap_or_default();
+        let host = Host {
+            processes: Processes::new(process::Options {
+                guardian_program,
+                hold: store.ownership_lock().ok(),
+            }),
+            path: path.into(),
+            log_cap_bytes: config.limits.log_cap,
+            tail_bytes: config.limits.output_tail,
+            env: env.clone().into(),
+        };
+        let roots = match &config.roots {
+            RootsConfig::Given(roots) => roots.clone(),
+            RootsConfig::StartDir { .. } => Vec::new(),
+        };
+        let git = host
+            .find("git", &start_dir)
+            .unwrap_or_else(|_| PathBuf::from("git"));
+        let repos = Repos::new(ReposSetup {
+            roots,
+            start_dir,
+            home,
+            config_file: config_file.clone(),
+            state_dir: store.state_dir().to_owned(),
+            git,
+            env: env.clone(),
+        });
+        let (workers, unusable) = make_workers(&config, &host);
+        let pools = make_pools(&config, &workers);
+        let notices = Notices::default();
+        let tasks = TaskTracker::new();
+        let closing = CancellationToken::new();
+        let peer = config.session_buddy.as_ref();
+        let memories = Memories::new(MemoryParts {
+            store: store.clone(),
+            peer: peer.map(|peer| memory::connect(peer, &base_env(env.iter().cloned(), &[], &[]))),
+            delivery: DeliverySettings::default(),
+            cache: config.cache,
+            collect_deadline: config.limits.collect_deadline,
+            clock: Arc::new(std::time::Instant::now),
+            tasks: tasks.clone(),
+            closing: closing.clone(),
+        });
+        let engine = Engine::start(Parts {
+            store: store.clone(),
+            pools: pools.clone(),
+            repos: repos.clone(),
+            line_env: base_env(env, &[], &[]),
+            host: host.clone(),
+            limits: config.limits,
+            notices: notices.clone(),
+            memories: memories.clone(),
+            tasks: tasks.clone(),
+            closing: closing.clone(),
+        });
+        let core = Self(Arc::new(Core {
+            config,
+            config_file,
+            store,
+            repos,
+            host,
+            workers,
+            unusable,
+            pools,
+            memories,
+            engine,
+            notices,
+            tasks,
+            closing,
+        }));
+        core.watch_neighbours();
+        let memories = core.0.memories.clone();
+        core.0.tasks.spawn(async move { memories.resume().await });
+        Ok(core)
+    }
+
+    /// Ends the core: nothing new starts, what runs is stopped and journaled as interrupted, the store is closed. Takes
+    /// two seconds at most; what was not journaled by then is taken up by the next server.
+    pub async fn close(&self) {
+        self.0.closing.cancel();
+        self.0.tasks.close();
+        // Late tasks are cut off by the guardian, which outlives this process for as long as it takes.
+        let _ = tokio::time::timeout(CLOSE_LIMIT, self.0.tasks.wait()).await;
+        let tidy = async {
+            self.0.memories.close(CLOSE_LIMIT / 3).await;
+            self.0.repos.settle().await;
+            self.0.host.processes.close().await;
+            self.0.store.close().await;
+        };
+        let _ = tokio::time::timeout(CLOSE_LIMIT, tidy).await;
+    }
+}
+
+type Workers = BTreeMap<String, Arc<dyn Worker>>;
+
+fn make_workers(config: &Config, host: &Host) -> (Workers, BTreeMap<String, Problem>) {
+    let mut workers = Workers::new();
+    let mut unusable = BTreeMap::new();
+    for (name, worker) in &config.workers {
+        match kinds::make(name, worker, host) {
+            Ok(worker) => {
+                workers.insert(name.clone(), worker);
+            }
+            Err(problem) => {
+                unusable.insert(name.clone(), problem);
+            }
+        }
+    }
+    (workers, unusable)
+}
+
+fn make_pools(config: &Config, workers: &Workers) -> Pools {
+    let pools = Pools::default();
+    for pool in &config.pools {
+        let Some(worker) = workers.get(&pool.worker) else {
+            continue;
+        };
+        let spec = PoolSpec {
+            name: pool.name.clone(),
+            worker: pool.worker.clone(),
+            max_workers: pool.max_workers,
+            queue: pool.queue,
+            labels: pool.labels.clone(),
+        };
+        let timeout = config
+            .workers
+            .get(&pool.worker)
+            .and_then(|kind| kind.timeout);
+        let made = Pool::new(
+            pool.name.clone(),
+            pool.worker.clone(),
+            Arc::clone(worker),
+            timeout,
+        );
+        // Names are unique in a checked config.
+        pools.add(spec, made);
+    }
+    pools
+}

@@ -1,0 +1,29 @@
+//! What callers could not be told when it happened, told with the next answer.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The most notices that wait; older ones give way, since the newest tell the present state.
+const KEPT: usize = 20;
+
+/// Notices that wait for the next answer; cloning shares them.
+#[derive(Clone, Default)]
+// A std mutex: held to push or take a few texts.
+pub(super) struct Notices(Arc<Mutex<VecDeque<String>>>);
+
+impl Notices {
+    /// Adds one.
+    pub(super) fn add(&self, text: String) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() == KEPT {
+            waiting.pop_front();
+        }
+        waiting.push_back(text);
+    }
+
+    /// Takes all, the oldest first.
+    pub(super) fn take(&self) -> Vec<String> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.drain(..).collect()
+    }
+}

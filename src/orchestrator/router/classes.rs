@@ -1,0 +1,199 @@
+//! Labels and worker kinds, interned, and the classes of pools that have the same of both.
+//!
+//! A *group* is all pools, the pools of one worker kind, or the pools that carry one label. A *class* is the pools that
+//! are in exactly the same groups. Both live as long as a pool is in them; their numbers are used again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The group of all pools.
+pub(super) const EVERYONE: u32 = 0;
+
+/// Where a class's worker kind stands among its groups.
+const WORKER: usize = 1;
+
+#[derive(Debug)]
+struct Class {
+    /// `EVERYONE`, the worker kind, then the labels in ascending order.
+    groups: Arc<[u32]>,
+    pools: u32,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    ids: HashMap<Arc<str>, u32>,
+}
+
+/// The interned classes.
+#[derive(Debug, Default)]
+pub(super) struct Classes {
+    classes: Vec<Class>,
+    vacant: Vec<u32>,
+    by_groups: HashMap<Arc<[u32]>, u32>,
+    workers: Names,
+    labels: Names,
+    /// Each group's text and how many classes are in it; group 0 is everyone.
+    groups: Vec<(Arc<str>, u32)>,
+    vacant_groups: Vec<u32>,
+}
+
+/// Whether a class is new, so that the indexes must learn of it.
+pub(super) enum Interned {
+    New(u32),
+    Known(u32),
+}
+
+/// What a filter asks for, in groups.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// All of these.
+    pub(super) labels: Vec<u32>,
+    /// Any of these, or any kind if empty.
+    pub(super) workers: Vec<u32>,
+}
+
+impl Classes {
+    /// Returns the class of pools of kind `worker` with `labels`, with one more pool in it.
+    pub(super) fn enter(&mut self, worker: &str, labels: &[String]) -> Interned {
+        if self.groups.is_empty() {
+            self.groups.push(("".into(), 0));
+        }
+        let mut ids: Vec<u32> = labels
+            .iter()
+            .map(|label| {
+                intern(
+                    &mut self.labels,
+                    &mut self.groups,
+                    &mut self.vacant_groups,
+                    label,
+                )
+            })
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let worker = intern(
+            &mut self.workers,
+            &mut self.groups,
+            &mut self.vacant_groups,
+            worker,
+        );
+        let key: Arc<[u32]> = [EVERYONE, worker].into_iter().chain(ids).collect();
+        if let Some(&class) = self.by_groups.get(&key) {
+            self.classes[class as usize].pools += 1;
+            return Interned::Known(class);
+        }
+        for &group in key.iter() {
+            self.groups[group as usize].1 += 1;
+        }
+        let made = Class {
+            groups: Arc::clone(&key),
+            pools: 1,
+        };
+        let class = if let Some(class) = self.vacant.pop() {
+            self.classes[class as usize] = made;
+            class
+        } else {
+            self.classes.push(made);
+            u32::try_from(self.classes.len() - 1).expect("no more classes than pools")
+        };
+        self.by_groups.insert(key, class);
+        Interned::New(class)
+    }
+
+    /// Takes one pool out of `class`; returns the class's groups if that was the last one, and forgets it.
+    pub(super) fn leave(&mut self, class: u32) -> Option<Arc<[u32]>> {
+        let gone = &mut self.classes[class as usize];
+        gone.pools -= 1;
+        if gone.pools > 0 {
+            return None;
+        }
+        let groups = std::mem::replace(&mut gone.groups, Arc::new([]));
+        self.by_groups.remove(&groups);
+        self.vacant.push(class);
+        for (at, &group) in groups.iter().enumerate() {
+            let (text, classes) = &mut self.groups[group as usize];
+            *classes -= 1;
+            if *classes == 0 && group != EVERYONE {
+                let names = if at == WORKER {
+                    &mut self.workers
+                } else {
+                    &mut self.labels
+                };
+                names.ids.remove(text);
+                *text = "".into();
+                self.vacant_groups.push(group);
+            }
+        }
+        Some(groups)
+    }
+
+    /// Returns the groups of a live class.
+    pub(super) fn groups(&self, class: u32) -> &[u32] {
+        &self.classes[class as usize].groups
+    }
+
+    /// Returns how many classes are in `group`.
+    pub(super) fn size(&self, group: u32) -> u32 {
+        self.groups[group as usize].1
+    }
+
+    pub(super) fn label(&self, label: &str) -> Option<u32> {
+        self.labels.ids.get(label).copied()
+    }
+
+    pub(super) fn worker(&self, worker: &str) -> Option<u32> {
+        self.workers.ids.get(worker).copied()
+    }
+
+    pub(super) fn text(&self, group: u32) -> &str {
+        &self.groups[group as usize].0
+    }
+
+    pub(super) fn worker_of(&self, class: u32) -> u32 {
+        self.groups(class)[WORKER]
+    }
+
+    /// Returns a class's labels, in ascending order of their numbers.
+    pub(super) fn labels_of(&self, class: u32) -> &[u32] {
+        &self.groups(class)[WORKER + 1..]
+    }
+
+    /// Returns whether pools of `class` are what is wanted.
+    pub(super) fn admits(&self, class: u32, wanted: &Wanted) -> bool {
+        let labels = self.labels_of(class);
+        wanted
+            .labels
+            .iter()
+            .all(|label| labels.binary_search(label).is_ok())
+            && (wanted.workers.is_empty() || wanted.workers.contains(&self.worker_of(class)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (
+            self.by_groups.len(),
+            self.labels.ids.len() + self.workers.ids.len(),
+        )
+    }
+}
+
+fn intern(
+    names: &mut Names,
+    groups: &mut Vec<(Arc<str>, u32)>,
+    vacant: &mut Vec<u32>,
+    text: &str,
+) -> u32 {
+    if let Some(&id) = names.ids.get(text) {
+        return id;
+    }
+    let text: Arc<str> = text.into();
+    let id = if let Some(id) = vacant.pop() {
+        groups[id as usize].0 = Arc::clone(&text);
+        id
+    } else {
+        groups.push((Arc::clone(&text), 0));
+        u32::try_from(groups.len() - 1).expect("a pool's labels are few")
+    };
+    names.ids.insert(text, id);
+    id
+}

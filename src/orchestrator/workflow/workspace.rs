@@ -1,0 +1,198 @@
+//! Where an attempt works: the user's working copy under its lock, or a worktree of its own.
+
+use crate::error::{ErrorKind, Fault, Problem};
+use crate::model::{Isolation, ItemRecord, Settings, WorkflowId};
+use crate::repo::{
+    Head, Lane, NewWorktree, RepoError, RepoLock, RepoPath, Repos, SetupRan, Worktree,
+};
+use std::path::Path;
+
+/// What an attempt works in, until it is dropped.
+pub(super) struct Workspace {
+    repo: RepoPath,
+    place: Place,
+    isolation: Isolation,
+}
+
+enum Place {
+    InPlace { before: Head, _lock: RepoLock },
+    Worktree(Box<Worktree>),
+}
+
+/// Why an attempt has no workspace.
+pub(super) enum NotEntered {
+    /// Another process works on the repository.
+    Locked,
+    /// It cannot be had.
+    Problem(Problem),
+}
+
+impl From<Problem> for NotEntered {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<RepoError> for NotEntered {
+    fn from(error: RepoError) -> Self {
+        Self::Problem(error.problem())
+    }
+}
+
+impl Workspace {
+    /// Takes the working copy, goes on in the worktree that `record` names, or makes a new one; notes it in `record`.
+    pub(super) async fn enter(
+        repos: &Repos,
+        workflow: WorkflowId,
+        settings: &Settings,
+        record: &mut ItemRecord,
+    ) -> Result<Self, NotEntered> {
+        let repo = repos.resolve(&record.repo).await?;
+        let isolation = settings.isolation;
+        let place = match isolation {
+            Isolation::InPlace => {
+                let lock = repos.try_lock(&repo, Lane::WorkingCopy)?;
+                let lock = lock.ok_or(NotEntered::Locked)?;
+                let before = repos.head(&repo).await?;
+                record.base_commit.clone_from(&before.commit);
+                record.base_branch.clone_from(&before.branch);
+                Place::InPlace {
+                    before,
+                    _lock: lock,
+                }
+            }
+            Isolation::Worktree | Isolation::ReadOnly => {
+                let worktree = open_or_make(repos, workflow, settings, &repo, record).await?;
+                note(&worktree, record);
+                Place::Worktree(Box::new(worktree))
+            }
+        };
+        Ok(Self {
+            repo,
+            place,
+            isolation,
+        })
+    }
+
+    /// Returns the user's repository.
+    pub(super) fn repo(&self) -> &RepoPath {
+        &self.repo
+    }
+
+    /// Returns the folder to work in.
+    pub(super) fn dir(&self) -> &Path {
+        match &self.place {
+            Place::InPlace { .. } => self.repo.as_path(),
+            Place::Worktree(worktree) => worktree.path(),
+        }
+    }
+
+    /// Fixes what counts as the base, after `setup` and before the worker.
+    pub(super) async fn seal(
+        &mut self,
+        repos: &Repos,
+        setup_ran: bool,
+        record: &mut ItemRecord,
+    ) -> Result<(), Problem> {
+        let Place::Worktree(worktree) = &mut self.place else {
+            return Ok(());
+        };
+        let setup = if setup_ran {
+            SetupRan::Yes
+        } else {
+            SetupRan::No
+        };
+        let sealed = repos.seal_base(worktree, setup).await;
+        sealed.map_err(|error| error.problem())?;
+        note(worktree, record);
+        Ok(())
+    }
+
+    /// Keeps what the attempt left: commits it where it has a branch, and notes it in `record`.
+    ///
+    /// # Errors
+    ///
+    /// git could not commit it (the files stay where they are), or an item that may only look has written.
+    pub(super) async fn keep(
+        &mut self,
+        repos: &Repos,
+        message: &str,
+        record: &mut ItemRecord,
+    ) -> Result<(), Problem> {
+        match &mut self.place {
+            Place::InPlace { before, .. } => {
+                // A repository that cannot be read any more is the attempt's own failure, told by its outcome.
+                if let Ok(after) = repos.head(&self.repo).await
+                    && after.commit != before.commit
+                {
+                    record.changed = Some(true);
+                    record.commit = after.commit;
+                    record.branch = after.branch;
+                }
+                Ok(())
+            }
+            Place::Worktree(worktree) => {
+                let committed = repos.commit_work(worktree, message).await;
+                let committed = committed.map_err(|error| error.problem())?;
+                note(worktree, record);
+                record.changed = Some(committed.changed);
+                if committed.changed {
+                    record.commit = Some(committed.commit);
+                    record.diff = Some(committed.diff);
+                }
+                if committed.changed && self.isolation == Isolation::ReadOnly {
+                    return Err(wrote_in_read_only());
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn open_or_make(
+    repos: &Repos,
+    workflow: WorkflowId,
+    settings: &Settings,
+    repo: &RepoPath,
+    record: &ItemRecord,
+) -> Result<Worktree, RepoError> {
+    if let Some(path) = record
+        .worktree
+        .as_ref()
+        .filter(|_| settings.isolation == Isolation::Worktree)
+    {
+        match repos.open_worktree(Path::new(path)) {
+            // Somebody deleted it by hand: its commits are on the branch, and the work begins anew.
+            Err(RepoError::WorktreeGone { .. }) => {}
+            opened => return opened,
+        }
+    }
+    repos
+        .create_worktree(NewWorktree {
+            repo: repo.clone(),
+            workflow,
+            item: record.item,
+            attempt: record.attempt,
+            isolation: settings.isolation,
+            base: settings.base_ref.clone(),
+            copy_files: settings.copy_files.clone(),
+        })
+        .await
+}
+
+fn note(worktree: &Worktree, record: &mut ItemRecord) {
+    let known = worktree.record();
+    record.worktree = Some(worktree.path().display().to_string());
+    record.branch.clone_from(&known.branch);
+    record.base_commit = Some(known.base_commit.clone());
+    record.base_branch.clone_from(&known.base_branch);
+    record.left_out_dirty = Some(known.left_out_dirty);
+}
+
+fn wrote_in_read_only() -> Problem {
+    Problem::new(
+        ErrorKind::Failed,
+        "wrote_in_read_only: it changed files although it was only to look",
+    )
+    .with_hint("read_output with stream diff shows what it changed; start it with isolation worktree to let it write")
+}

@@ -1,0 +1,45 @@
+//! Pools: named sets of worker slots of one worker kind, and what their attempts have taken so far.
+//!
+//! Not responsible for choosing a pool (the router) nor for counting its slots (the router's guards).
+
+mod stats;
+pub mod worker;
+
+pub use stats::{Stats, StatsView};
+
+use crate::model::PoolName;
+use std::sync::Arc;
+use std::time::Duration;
+use worker::Worker;
+
+/// A pool as attempts see it.
+pub struct Pool {
+    /// Its name.
+    pub name: PoolName,
+    /// Its worker kind's name in the config.
+    pub worker_name: String,
+    /// What runs its tasks.
+    pub worker: Arc<dyn Worker>,
+    /// How long one attempt may take, where the call says nothing.
+    pub timeout: Option<Duration>,
+    /// What its attempts have taken so far.
+    pub stats: Stats,
+}
+
+impl Pool {
+    /// Makes a pool that has run nothing yet.
+    pub fn new(
+        name: PoolName,
+        worker_name: String,
+        worker: Arc<dyn Worker>,
+        timeout: Option<Duration>,
+    ) -> Self {
+        Self {
+            name,
+            worker_name,
+            worker,
+            timeout,
+            stats: Stats::default(),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Which file a program's name means, and which environment it gets.
+
+use super::SpawnError;
+use crate::error::nearest;
+use rustix::fs::{Access, access};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// The variables of the server's own environment that every program gets.
+///
+/// An allow list, so that secrets and the markers by which agent programs recognise a nested session (`CLAUDECODE` and
+/// the like) are not handed on.
+const INHERITED: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "GOPATH",
+    "GOROOT",
+    "JAVA_HOME",
+    "NVM_DIR",
+    "VOLTA_HOME",
+    "PYENV_ROOT",
+];
+const INHERITED_PREFIXES: &[&str] = &["LC_", "XDG_"];
+
+/// Returns the environment for a program: of `parent` what every program gets and what `pass` names, then `TERM=dumb` and
+/// `NO_COLOR=1`, then `extra`; a later value replaces an earlier one.
+pub fn base_env(
+    parent: impl IntoIterator<Item = (OsString, OsString)>,
+    pass: &[String],
+    extra: &[(OsString, OsString)],
+) -> Vec<(OsString, OsString)> {
+    let allowed = |name: &OsStr| {
+        name.to_str().is_some_and(|name| {
+            INHERITED.contains(&name)
+                || INHERITED_PREFIXES
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix))
+                || pass.iter().any(|passed| passed == name)
+        })
+    };
+    let mut env: Vec<(OsString, OsString)> = parent
+        .into_iter()
+        .filter(|(name, _)| allowed(name))
+        .collect();
+    let fixed = [("TERM", "dumb"), ("NO_COLOR", "1")].map(|(n, v)| (n.into(), v.into()));
+    for (name, value) in fixed.iter().chain(extra) {
+        match env.iter_mut().find(|(known, _)| known == name) {
+            Some(slot) => slot.1.clone_from(value),
+            None => env.push((name.clone(), value.clone())),
+        }
+    }
+    env
+}
+
+/// Returns the absolute path of the program that `name` means: a path (absolute, or relative to `cwd`) where it has a
+/// slash, else the first file with the run bit in the folders of `path_env`.
+///
+/// Empty entries of the PATH are skipped; to POSIX they mean the current folder, which is the repository here.
+///
+/// # Errors
+///
+/// [`SpawnError::NotFound`] with the nearest name on the PATH, [`SpawnError::NotExecutable`].
+pub fn find_program(name: &OsStr, path_env: &OsStr, cwd: &Path) -> Result<PathBuf, SpawnError> {
+    if name.as_encoded_bytes().contains(&b'/') {
+        return runnable(cwd.join(name));
+    }
+    let mut refused = None;
+    for folder in std::env::split_paths(path_env).filter(|folder| !folder.as_os_str().is_empty()) {
+        match runnable(cwd.join(folder).join(name)) {
+            Ok(program) if !name.is_empty() => return Ok(program),
+            Err(error @ SpawnError::NotExecutable { is_dir: false, .. }) => refused = Some(error),
+            _ => {}
+        }
+    }
+    Err(refused.unwrap_or_else(|| SpawnError::NotFound {
+        program: name.to_string_lossy().into_owned(),
+        nearest: nearest_program(name, path_env),
+    }))
+}
+
+fn runnable(program: PathBuf) -> Result<PathBuf, SpawnError> {
+    let Ok(metadata) = program.metadata() else {
+        return Err(SpawnError::NotFound {
+            program: program.display().to_string(),
+            nearest: None,
+        });
+    };
+    if !metadata.is_file() || access(&program, Access::EXEC_OK).is_err() {
+        return Err(SpawnError::NotExecutable {
+            is_dir: metadata.is_dir(),
+            program,
+        });
+    }
+    Ok(program)
+}
+
+fn nearest_program(name: &OsStr, path_env: &OsStr) -> Option<String> {
+    let names: Vec<String> = std::env::split_paths(path_env)
+        .filter_map(|folder| folder.read_dir().ok())
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    nearest(name.to_str()?, names.iter().map(String::as_str)).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn env(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs
+            .iter()
+            .map(|(n, v)| ((*n).into(), (*v).into()))
+            .collect()
+    }
+
+    #[test]
+    fn the_environment_is_an_allow_list() {
+        let parent = env(&[
+            ("PATH", "/bin"),
+            ("LC_ALL", "C"),
+            ("XDG_RUNTIME_DIR", "/run"),
+            ("TERM", "xterm"),
+            ("CLAUDECODE", "1"),
+            ("AWS_SECRET_ACCESS_KEY", "s"),
+            ("API_KEY", "k"),
+        ]);
+        let got = base_env(
+            parent,
+            &["API_KEY".into()],
+            &env(&[("NO_COLOR", "0"), ("X", "y")]),
+        );
+        assert_eq!(
+            got,
+            env(&[
+                ("PATH", "/bin"),
+                ("LC_ALL", "C"),
+                ("XDG_RUNTIME_DIR", "/run"),
+                ("API_KEY", "k"),
+                ("TERM", "dumb"),
+                ("NO_COLOR", "0"),
+                ("X", "y"),
+            ])
+        );
+    }
+
+    #[test]
+    fn a_program_is_found_by_name_path_and_nearest_name() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        for (folder, mode) in [(&a, 0o644), (&b, 0o755)] {
+            fs::create_dir(folder).expect("mkdir");
+            fs::write(folder.join("tool"), "#!/bin/sh\n").expect("write");
+            fs::set_permissions(folder.join("tool"), Permissions::from_mode(mode)).expect("chmod");
+        }
+        let both = std::env::join_paths([&a, &b]).expect("joins");
+        let find = |name: &str, path: &OsStr| find_program(name.as_ref(), path, dir.path());
+        assert_eq!(find("tool", &both).expect("found"), b.join("tool"));
+        assert_eq!(
+            find("b/tool", OsStr::new("")).expect("found"),
+            b.join("tool")
+        );
+        assert!(matches!(
+            find("tool", a.as_os_str()),
+            Err(SpawnError::NotExecutable { is_dir: false, .. })
+        ));
+        assert!(matches!(
+            find("./a", &both),
+            Err(SpawnError::NotExecutable { is_dir: true, .. })
+        ));
+        assert!(matches!(find("", &both), Err(SpawnError::NotFound { .. })));
+        match find("tol", &both) {
+            Err(SpawnError::NotFound { nearest, .. }) => {
+                assert_eq!(nearest.as_deref(), Some("tool"))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Encoding: one object as text and as structure, never too large for a host.
+
+use crate::error::Problem;
+use rmcp::model::{CallToolResult, ContentBlock};
+use serde_json::{Value, json};
+
+/// The most bytes of an answer's JSON. Codex cuts what a tool answers to about 12 KB and drops the middle.
+pub const MAX_ANSWER_BYTES: usize = 9_000;
+
+/// The most notices of one answer.
+const MAX_NOTICES: usize = 5;
+
+/// The most characters of a notice.
+const MAX_NOTICE_CHARS: usize = 300;
+
+/// Returns the answer of a call that did its work.
+pub(super) fn success(tool: &str, mut result: Value, notices: Vec<String>) -> CallToolResult {
+    add_notices(&mut result, notices);
+    let (structured, text) = fit(tool, result);
+    let mut answer = CallToolResult::success(vec![ContentBlock::text(text)]);
+    answer.structured_content = Some(structured);
+    answer
+}
+
+/// Returns the answer of a call whose arguments were refused or whose work failed.
+pub(super) fn failure(tool: &str, problem: &Problem, notices: Vec<String>) -> CallToolResult {
+    let mut result = json!({"error": problem});
+    add_notices(&mut result, notices);
+    let (structured, text) = fit(tool, result);
+    let mut answer = CallToolResult::error(vec![ContentBlock::text(text)]);
+    answer.structured_content = Some(structured);
+    answer
+}
+
+/// Returns how many notices one answer takes.
+pub(super) fn notices_room() -> usize {
+    MAX_NOTICES
+}
+
+fn add_notices(result: &mut Value, notices: Vec<String>) {
+    if let (Value::Object(fields), false) = (result, notices.is_empty()) {
+        let notices = notices
+            .into_iter()
+            .map(|text| Value::String(cut(&text, MAX_NOTICE_CHARS)))
+            .collect();
+        fields.insert("notices".into(), Value::Array(notices));
+    }
+}
+
+/// Returns `result` and its text, cut until the text fits.
+///
+/// The orchestrator pages its answers, so that this is a ceiling for what it did not foresee, such as a path of
+/// 4,000 characters: first texts are cut, then rows are dropped, and `truncated` says so.
+fn fit(tool: &str, mut result: Value) -> (Value, String) {
+    const STEPS: [(usize, usize); 7] = [
+        (2_000, 200),
+        (1_000, 100),
+        (500, 50),
+        (200, 20),
+        (200, 5),
+        (100, 1),
+        (50, 0),
+    ];
+    let mut text = result.to_string();
+    if text.len() <= MAX_ANSWER_BYTES {
+        return (result, text);
+    }
+    tracing::warn!(
+        tool,
+        bytes = text.len(),
+        "an answer is too large and is cut"
+    );
+    for (chars, rows) in STEPS {
+        shrink(&mut result, chars, rows);
+        if let Value::Object(fields) = &mut result {
+            fields.insert("truncated".into(), Value::Bool(true));
+        }
+        text = result.to_string();
+        if text.len() <= MAX_ANSWER_BYTES {
+            break;
+        }
+    }
+    (result, text)
+}
+
+fn shrink(value: &mut Value, chars: usize, rows: usize) {
+    match value {
+        Value::String(text) => *text = cut(text, chars),
+        Value::Array(items) => {
+            items.truncate(rows);
+            items.iter_mut().for_each(|item| shrink(item, chars, rows));
+        }
+        Value::Object(fields) => fields
+            .values_mut()
+            .for_each(|field| shrink(field, chars, rows)),
+        _ => {}
+    }
+}
+
+fn cut(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        None => text.to_owned(),
+        Some(_) => {
+            let keep = text
+                .char_indices()
+                .nth(chars.saturating_sub(1))
+                .map_or(0, |(at, _)| at);
+            format!("{}…", &text[..keep])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn texts(answer: &CallToolResult) -> (String, Value) {
+        let text = answer.content[0].as_text().expect("a text block");
+        let structured = answer.structured_content.clone().expect("structured");
+        (text.text.clone(), structured)
+    }
+
+    #[test]
+    fn text_and_structure_are_the_same_and_bounded() {
+        let row = json!({"repo": "x".repeat(4_000), "n": 1});
+        let huge = [
+            json!({"status": "ok", "items": vec![row; 500]}),
+            json!({"text": "é\"\\\u{1}".repeat(9_000)}),
+            json!({"items": vec![json!([1, 2, 3]); 9_000]}),
+        ];
+        for result in huge {
+            let answer = success("t", result, vec!["n".repeat(9_000); 3]);
+            let (text, structured) = texts(&answer);
+            assert!(text.len() <= MAX_ANSWER_BYTES, "{} bytes", text.len());
+            assert_eq!(
+                serde_json::from_str::<Value>(&text).expect("JSON"),
+                structured
+            );
+            assert_eq!(structured["truncated"], true);
+        }
+    }
+
+    #[test]
+    fn what_fits_is_not_touched() {
+        let result = json!({"b": 1, "a": [1, 2]});
+        let (text, structured) = texts(&success("t", result.clone(), vec![]));
+        assert_eq!(
+            (structured, text.as_str()),
+            (result, r#"{"b":1,"a":[1,2]}"#)
+        );
+    }
+
+    #[test]
+    fn failures_say_so() {
+        let answer = failure("t", &Problem::new(ErrorKind::Busy, "full"), vec![]);
+        assert_eq!(answer.is_error, Some(true));
+        assert_eq!(texts(&answer).1["error"]["kind"], "busy");
+    }
+}

@@ -1,0 +1,274 @@
+//! Decoding: from what a host sent to a tool's arguments, or to a refusal that says what to write instead.
+
+use super::tools::ToolSpec;
+use crate::error::{Problem, nearest};
+use rmcp::model::JsonObject;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// Arguments that hosts add of their own and that mean nothing to us: Gemini CLI's boolean.
+const ADDED_BY_HOSTS: [&str; 1] = ["wait_for_previous"];
+
+/// Names that are reserved for later versions.
+const RESERVED: [&str; 5] = ["model", "max_cost_usd", "max_tokens", "canary", "recall"];
+
+/// The most characters of a refused value that are quoted.
+const MAX_QUOTED_CHARS: usize = 80;
+
+/// Reads the arguments of `spec`. Null counts as absent.
+///
+/// # Errors
+///
+/// The refusal of one argument: unknown, missing or of a wrong type.
+pub(super) fn arguments<T: DeserializeOwned>(
+    spec: &ToolSpec,
+    mut arguments: JsonObject,
+) -> Result<T, Problem> {
+    let schema = spec.input();
+    let properties = schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .expect("every tool's input schema has properties");
+    arguments.retain(|name, value| !value.is_null() && !ADDED_BY_HOSTS.contains(&name.as_str()));
+    if let Some(name) = arguments
+        .keys()
+        .find(|name| !properties.contains_key(*name))
+    {
+        return Err(unknown(spec.name, name, properties));
+    }
+    let required = schema.get("required").and_then(Value::as_array);
+    let missing = required
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .find(|name| !arguments.contains_key(*name));
+    if let Some(name) = missing {
+        return Err(Problem::argument(
+            name,
+            format!("`{name}` is missing"),
+            allowed(&properties[name]),
+        )
+        .with_hint(described(&properties[name])));
+    }
+    for (name, value) in &mut arguments {
+        whole_number(value, &properties[name]);
+    }
+    let given = arguments.clone();
+    serde_path_to_error::deserialize(Value::Object(arguments))
+        .map_err(|error| wrong(&error, &given, properties))
+}
+
+fn unknown(tool: &str, name: &str, properties: &Map<String, Value>) -> Problem {
+    let known = properties.keys().map(String::as_str);
+    let shown = quoted(name);
+    if RESERVED.contains(&name) {
+        return Problem::argument(
+            name,
+            format!("`{name}` is reserved and has no meaning yet"),
+            listed(properties),
+        )
+        .with_hint(format!("leave `{name}` out"));
+    }
+    let problem = Problem::argument(
+        shown.clone(),
+        format!("{tool} has no argument `{shown}`"),
+        listed(properties),
+    );
+    match nearest(name, known) {
+        Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+        None => problem,
+    }
+}
+
+fn listed(properties: &Map<String, Value>) -> String {
+    if properties.is_empty() {
+        return "no arguments".into();
+    }
+    let names: Vec<_> = properties.keys().map(String::as_str).collect();
+    names.join(", ")
+}
+
+fn wrong(
+    error: &serde_path_to_error::Error<serde_json::Error>,
+    given: &JsonObject,
+    properties: &Map<String, Value>,
+) -> Problem {
+    let path = error.path().to_string();
+    let name = path.split(['.', '[']).next().unwrap_or_default();
+    let schema = properties.get(name).unwrap_or(&Value::Null);
+    let inner = plain_words(&error.inner().to_string());
+    let problem = Problem::argument(path.clone(), format!("`{path}`: {inner}"), allowed(schema));
+    let near = given
+        .get(name)
+        .and_then(Value::as_str)
+        .and_then(|value| nearest(value, choices(schema)));
+    match near {
+        Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+        None => problem.with_hint(described(schema)),
+    }
+}
+
+/// Replaces serde's names of types by words.
+fn plain_words(message: &str) -> String {
+    message
+        .replace("expected i64", "expected a whole number below 2^63")
+        .replace("expected f64", "expected a number")
+        .replace("expected a sequence", "expected a list")
+        .replace("expected a map", "expected an object")
+}
+
+/// Says what an argument with this schema may be.
+fn allowed(schema: &Value) -> String {
+    let values: Vec<_> = choices(schema).collect();
+    if !values.is_empty() {
+        return values.join(", ");
+    }
+    match schema.get("type").and_then(Value::as_str) {
+        Some("array") => match schema.get("items").map(allowed) {
+            Some(items) => format!("a list, each of it {items}"),
+            None => "a list".into(),
+        },
+        Some("integer") => "a whole number".into(),
+        Some("number") => "a number".into(),
+        Some("boolean") => "true or false".into(),
+        _ => "a text".into(),
+    }
+}
+
+fn choices(schema: &Value) -> impl Iterator<Item = &str> {
+    let of = |schema: &Value| schema.get("enum").and_then(Value::as_array).is_some();
+    let holder = match schema.get("items") {
+        Some(items) if !of(schema) => items,
+        _ => schema,
+    };
+    holder
+        .get("enum")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+}
+
+fn described(schema: &Value) -> String {
+    schema
+        .get("description")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// Takes `5.0` for `5` where a whole number is wanted: some hosts send every number as a fraction.
+fn whole_number(value: &mut Value, schema: &Value) {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
+    if schema.get("type").is_some_and(|kind| kind == "integer")
+        && let Some(number) = value.as_f64().filter(|_| value.is_f64())
+        && number.fract() == 0.0
+        && number.abs() < EXACT
+    {
+        *value = Value::from(number as i64);
+    }
+}
+
+fn quoted(name: &str) -> String {
+    name.chars().take(MAX_QUOTED_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{GetWorkflow, ListPools, SetPool, StartMany};
+    use crate::server::tools;
+    use serde_json::json;
+
+    fn read<T: DeserializeOwned>(tool: &str, value: Value) -> Result<T, Problem> {
+        let Value::Object(object) = value else {
+            panic!("an object")
+        };
+        arguments(tools::find(tool).expect("a tool"), object)
+    }
+
+    #[test]
+    fn what_hosts_add_is_dropped_and_null_is_absent() {
+        let args: ListPools = read(
+            "list_pools",
+            json!({"wait_for_previous": true, "pools": null, "detail": null}),
+        )
+        .expect("reads");
+        assert_eq!(args, ListPools::default());
+    }
+
+    #[test]
+    fn an_unknown_argument_is_refused_with_the_nearest_name() {
+        let problem = read::<ListPools>("list_pools", json!({"pool": ["a"]})).expect_err("refused");
+        assert_eq!(problem.field.as_deref(), Some("pool"));
+        assert_eq!(problem.hint.as_deref(), Some("did you mean `pools`?"));
+        assert_eq!(problem.allowed.as_deref(), Some("pools, detail, cursor"));
+        let reserved = read::<StartMany>(
+            "execute_workflow_parallel",
+            json!({"repos": ["a"], "model": "x"}),
+        )
+        .expect_err("refused");
+        assert!(reserved.message.contains("reserved"), "{reserved:?}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_by_its_path() {
+        let cases = [
+            (json!({"repos": "a"}), "repos", "a list, each of it a text"),
+            (
+                json!({"repos": ["a", 3]}),
+                "repos[1]",
+                "a list, each of it a text",
+            ),
+            (
+                json!({"repos": ["a"], "retries": 1.5}),
+                "retries",
+                "a whole number",
+            ),
+            (
+                json!({"repos": ["a"], "retries": 1e30}),
+                "retries",
+                "a whole number",
+            ),
+            (json!({"repos": ["a"], "wait_s": "5"}), "wait_s", "a number"),
+            (
+                json!({"repos": ["a"], "dry_run": 1}),
+                "dry_run",
+                "true or false",
+            ),
+            (
+                json!({"repos": ["a"], "isolation": "worktre"}),
+                "isolation",
+                "worktree, in_place, read_only",
+            ),
+            (json!({}), "repos", "a list, each of it a text"),
+        ];
+        for (value, field, allowed) in cases {
+            let problem =
+                read::<StartMany>("execute_workflow_parallel", value.clone()).expect_err("refused");
+            assert_eq!(problem.field.as_deref(), Some(field), "{value}");
+            assert_eq!(problem.allowed.as_deref(), Some(allowed), "{value}");
+            assert!(problem.hint.is_some(), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_choice_is_offered() {
+        let problem = read::<StartMany>(
+            "execute_workflow_parallel",
+            json!({"repos": ["a"], "isolation": "worktre"}),
+        )
+        .expect_err("refused");
+        assert_eq!(problem.hint.as_deref(), Some("did you mean `worktree`?"));
+    }
+
+    #[test]
+    fn whole_fractions_and_both_forms_of_items_are_read() {
+        let set: SetPool =
+            read("set_pool", json!({"name": "a", "max_workers": 4.0})).expect("reads");
+        assert_eq!(set.max_workers, Some(4));
+        let get: GetWorkflow =
+            read("get_workflow", json!({"items": [0, "1", "repo"]})).expect("reads");
+        assert_eq!(get.items.len(), 3);
+    }
+}

@@ -1,0 +1,19 @@
+//! The MCP face: it lists the tools, decodes a call, asks [`crate::api::Tools`], and encodes the answer.
+//!
+//! The protocol itself is rmcp's. [`McpServer`] is the same over any transport: what belongs to stdin, stdout and
+//! signals is in [`stdio`]. Not responsible for what the tools do.
+
+mod answer;
+mod cancels;
+mod decode;
+mod handler;
+mod hosts;
+mod instructions;
+mod progress;
+mod schema;
+pub mod stdio;
+pub mod tools;
+
+pub use answer::MAX_ANSWER_BYTES;
+pub use handler::{Connection, McpServer};
+pub use hosts::CLI_CLIENT;

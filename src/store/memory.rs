@@ -1,0 +1,320 @@
+//! Memory rows: stored once by their identity, collected, forgotten.
+
+use super::StoreError;
+use super::column::{Text, json_of};
+use super::outbox;
+use crate::model::{
+    At, CollectedBatch, InsertReport, Memory, MemoryId, MemoryKind, NewMemory, PeerName, PoolName,
+    WorkflowId,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use sha2::{Digest, Sha256};
+
+/// The longest text of a memory, in bytes.
+const MAX_TEXT_BYTES: usize = 1 << 20;
+
+pub(super) fn insert(
+    db: &Connection,
+    memories: &[NewMemory],
+    forward_to: Option<&PeerName>,
+) -> Result<InsertReport, StoreError> {
+    let mut report = InsertReport::default();
+    for new in memories {
+        if let Some(known) = known(db, new)? {
+            report.duplicate += 1;
+            report.ids.push(known);
+            continue;
+        }
+        let id = new.marker.unwrap_or_else(MemoryId::new);
+        let m = insert_row(db, id, new)?;
+        // A peer need not be told what it told us.
+        if let Some(peer) = forward_to.filter(|peer| peer.as_str() != new.source) {
+            outbox::enqueue(db, peer, m)?;
+        }
+        report.new += 1;
+        report.ids.push(id);
+        report.new_ids.push(id);
+    }
+    Ok(report)
+}
+
+fn known(db: &Connection, new: &NewMemory) -> Result<Option<MemoryId>, StoreError> {
+    let found = match new.marker {
+        Some(marker) => db
+            .prepare_cached("SELECT id FROM memories WHERE id = ?1")?
+            .query_row([Text(marker)], |row| row.get(0)),
+        None => db
+            .prepare_cached("SELECT id FROM memories WHERE identity = ?1")?
+            .query_row([identity(new)], |row| row.get(0)),
+    };
+    Ok(found.optional()?.map(|id: Text<MemoryId>| id.0))
+}
+
+fn insert_row(db: &Connection, id: MemoryId, new: &NewMemory) -> Result<i64, StoreError> {
+    if new.text.len() > MAX_TEXT_BYTES {
+        return Err(StoreError::Argument {
+            field: "text",
+            message: format!("a memory of {} bytes is too long", new.text.len()),
+            allowed: "at most 1 MiB of text".to_owned(),
+        });
+    }
+    let m = db
+        .prepare_cached(
+            "INSERT INTO memories (id, identity, kind, pool, created_at_ms, aggregated, text_hash, workflow, item,
+                 attempt, worker, commit_id, source, repo, tags, text)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) RETURNING m",
+        )?
+        .query_row(
+            params![
+                Text(id),
+                identity(new),
+                new.kind.as_str(),
+                new.pool.as_str(),
+                new.created_at.unix_ms(),
+                new.aggregated,
+                text_hash(&new.text),
+                new.workflow.map(Text),
+                new.item,
+                new.attempt,
+                new.worker,
+                new.commit,
+                new.source,
+                new.repo,
+                json_of("a memory", &new.tags)?,
+                new.text,
+            ],
+            |row| row.get(0),
+        )?;
+    for tag in &new.tags {
+        db.prepare_cached("INSERT OR IGNORE INTO memory_tags (tag, m) VALUES (?1, ?2)")?
+            .execute(params![tag, m])?;
+    }
+    Ok(m)
+}
+
+/// Returns what makes two memories the same; see [`NewMemory`].
+fn identity(new: &NewMemory) -> [u8; 32] {
+    let (workflow, item, attempt) = (new.workflow, new.item, new.attempt);
+    let repo = new.repo.as_deref().unwrap_or_default();
+    if let Some(marker) = new.marker {
+        digest(&["marker", &marker.to_string()])
+    } else if let Some(id) = &new.source_id {
+        digest(&["source", &new.source, id])
+    } else if let (Some(workflow), Some(item), Some(attempt)) = (workflow, item, attempt) {
+        let kind = new.kind.as_str();
+        let place = format!("{workflow}/{item}/{attempt}");
+        // One attempt may leave an outcome and several lessons.
+        let text = if new.kind == MemoryKind::Outcome {
+            ""
+        } else {
+            &new.text
+        };
+        digest(&["attempt", kind, &place, text])
+    } else {
+        digest(&["text", new.pool.as_str(), repo, &new.text])
+    }
+}
+
+/// Hashes the parts so that no two lists of parts are the same bytes.
+fn digest(parts: &[&str]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// Returns a number by which equal texts are found; 64 bits, for merging hits, not for identity.
+fn text_hash(text: &str) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..] = digest(&[text]);
+    i64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// The columns that [`memory_of`] reads, for statements that join other tables.
+pub(super) const COLUMNS: &str =
+    "memories.id, kind, memories.pool, created_at_ms, aggregated, workflow, item,
+     attempt, worker, commit_id, source, repo, tags, text";
+
+pub(super) fn memory_of(row: &Row<'_>) -> rusqlite::Result<Memory> {
+    let tags: String = row.get("tags")?;
+    Ok(Memory {
+        id: row.get::<_, Text<MemoryId>>("id")?.0,
+        kind: row.get::<_, Text<Kind>>("kind")?.0.0,
+        text: row.get("text")?,
+        pool: row.get::<_, Text<PoolName>>("pool")?.0,
+        repo: row.get("repo")?,
+        workflow: row
+            .get::<_, Option<Text<WorkflowId>>>("workflow")?
+            .map(|id| id.0),
+        item: row.get("item")?,
+        attempt: row.get("attempt")?,
+        worker: row.get("worker")?,
+        commit: row.get("commit_id")?,
+        source: row.get("source")?,
+        tags: serde_json::from_str(&tags).unwrap_or_default(),
+        created_at: At::from_unix_ms(row.get("created_at_ms")?),
+        aggregated: row.get("aggregated")?,
+    })
+}
+
+struct Kind(MemoryKind);
+
+impl std::str::FromStr for Kind {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        MemoryKind::parse(text).map(Self).ok_or(())
+    }
+}
+
+pub(super) fn row_of(db: &Connection, m: i64) -> Result<Memory, StoreError> {
+    let mut statement =
+        db.prepare_cached(&format!("SELECT {COLUMNS} FROM memories WHERE m = ?1"))?;
+    Ok(statement.query_row([m], memory_of)?)
+}
+
+pub(super) fn get(db: &Connection, id: MemoryId) -> Result<Option<Memory>, StoreError> {
+    let mut statement =
+        db.prepare_cached(&format!("SELECT {COLUMNS} FROM memories WHERE id = ?1"))?;
+    Ok(statement.query_row([Text(id)], memory_of).optional()?)
+}
+
+pub(super) fn unaggregated(
+    db: &Connection,
+    pool: &PoolName,
+    limit: u32,
+) -> Result<Vec<Memory>, StoreError> {
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM memories WHERE pool = ?1 AND aggregated = 0 ORDER BY m LIMIT ?2"
+    ))?;
+    let found = statement.query_map(params![pool.as_str(), limit], memory_of)?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn mark_aggregated(
+    db: &Connection,
+    ids: &[MemoryId],
+    forward_to: Option<&PeerName>,
+) -> Result<u32, StoreError> {
+    let mut marked = 0;
+    for &id in ids {
+        let found = db
+            .prepare_cached(
+                "UPDATE memories SET aggregated = 1 WHERE id = ?1 AND aggregated = 0 RETURNING m, source",
+            )?
+            .query_row([Text(id)], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+            })
+            .optional()?;
+        let Some((m, source)) = found else {
+            continue;
+        };
+        if let Some(peer) = forward_to.filter(|peer| peer.as_str() != source) {
+            outbox::enqueue(db, peer, m)?;
+        }
+        marked += 1;
+    }
+    Ok(marked)
+}
+
+/// Reads which rows of a pool a collection takes: those not collected yet, or with `since` all from then on.
+fn collectable(
+    db: &Connection,
+    pool: &PoolName,
+    since: Option<At>,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, MemoryId, String, bool)>, StoreError> {
+    let condition = match since {
+        None => "aggregated = 0 AND ?2 IS NULL",
+        Some(_) => "created_at_ms >= ?2",
+    };
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT m, id, source, aggregated FROM memories WHERE pool = ?1 AND {condition} AND m > ?3
+          ORDER BY m LIMIT ?4"
+    ))?;
+    let values = params![pool.as_str(), since.map(At::unix_ms), after, limit];
+    let found = statement.query_map(values, |row| {
+        let id = row.get::<_, Text<MemoryId>>(1)?.0;
+        Ok((row.get(0)?, id, row.get(2)?, row.get(3)?))
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// Returns whether a collection would take anything.
+pub(super) fn has_collectable(
+    db: &Connection,
+    pool: &PoolName,
+    since: Option<At>,
+    after: i64,
+) -> Result<bool, StoreError> {
+    Ok(!collectable(db, pool, since, after, 1)?.is_empty())
+}
+
+/// Marks a batch as collected and puts it into the outbox of `forward_to`.
+pub(super) fn collect(
+    db: &Connection,
+    pool: &PoolName,
+    since: Option<At>,
+    after: i64,
+    limit: u32,
+    forward_to: Option<&PeerName>,
+) -> Result<CollectedBatch, StoreError> {
+    let rows = collectable(db, pool, since, after, limit)?;
+    let mut batch = CollectedBatch::default();
+    if rows.len() >= limit as usize {
+        batch.next = rows.last().map(|row| row.0);
+    }
+    let mut mark = db.prepare_cached("UPDATE memories SET aggregated = 1 WHERE m = ?1")?;
+    for (m, id, source, aggregated) in rows {
+        if aggregated {
+            batch.duplicate += 1;
+        } else {
+            mark.execute([m])?;
+            batch.new.push(id);
+        }
+        if let Some(peer) = forward_to.filter(|peer| peer.as_str() != source) {
+            outbox::enqueue(db, peer, m)?;
+        }
+    }
+    Ok(batch)
+}
+
+/// Removes a memory, and what the journal keeps of the same output.
+pub(super) fn forget(db: &Connection, id: MemoryId) -> Result<bool, StoreError> {
+    for table in ["items", "attempts"] {
+        db.prepare_cached(&format!(
+            "UPDATE {table} SET record = json_remove({table}.record, '$.output_tail', '$.verify.output_tail')
+               FROM memories, workflows
+              WHERE memories.id = ?1 AND memories.kind = 'outcome' AND workflows.id = memories.workflow
+                AND {table}.wf = workflows.wf AND {table}.item = memories.item
+                AND {table}.attempt = memories.attempt"
+        ))?
+        .execute([Text(id)])?;
+    }
+    let removed = db
+        .prepare_cached("DELETE FROM memories WHERE id = ?1")?
+        .execute([Text(id)])?;
+    Ok(removed > 0)
+}
+
+/// Removes a batch of the memories of these kinds that are older than `before`; what a peer is still to get stays.
+pub(super) fn prune(
+    db: &Connection,
+    kinds: &[MemoryKind],
+    before: At,
+    batch: u32,
+) -> Result<u32, StoreError> {
+    let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
+    let removed = db
+        .prepare_cached(
+            "DELETE FROM memories WHERE m IN (
+                 SELECT m FROM memories
+                  WHERE created_at_ms < ?1 AND kind IN (SELECT value FROM json_each(?2))
+                    AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.m = memories.m AND state <> 'acked')
+                  ORDER BY created_at_ms LIMIT ?3)",
+        )?
+        .execute(params![before.unix_ms(), json_of("a query", &kinds)?, batch])?;
+    Ok(u32::try_from(removed).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,234 @@
+//! Who runs a workflow: taking over from the dead, and asking the living.
+
+use super::StoreError;
+use super::column::{Text, from_json, json_of};
+use super::journal::Head;
+use super::lock::{OwnerState, Owners};
+use crate::error::{ErrorKind, Problem};
+use crate::model::{At, ItemIndex, ItemRecord, ItemState, ServerId, WorkflowId};
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+
+/// A workflow whose server died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// The workflow.
+    pub id: WorkflowId,
+    /// Its title.
+    pub title: String,
+    /// How many items became `interrupted`.
+    pub interrupted: u32,
+}
+
+/// What [`super::Store::adopt`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adopted {
+    /// This server owns the workflow, now or already.
+    Ours,
+    /// Another live server runs it; nothing changed.
+    OwnedBy(ServerId),
+    /// There is no such workflow.
+    Missing,
+}
+
+/// What one server asks of another that runs a workflow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnerRequest {
+    /// Stop items.
+    Cancel {
+        /// Which ones; empty: all.
+        items: Vec<ItemIndex>,
+        /// How long they may take to end, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Run items again.
+    Resume {
+        /// The arguments, as the orchestrator wrote them.
+        json: String,
+    },
+}
+
+/// What a caller could not be told when it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What to tell.
+    pub text: String,
+    /// The workflow it is about.
+    pub workflow: Option<WorkflowId>,
+    /// When it happened.
+    pub at: At,
+}
+
+/// Notices beyond these are dropped, the oldest first: nobody reads a thousand.
+const MAX_NOTICES: u32 = 1_000;
+
+pub(super) fn recover(db: &Connection, owners: &Owners) -> Result<Vec<Recovered>, StoreError> {
+    let mut recovered = Vec::new();
+    for (id, title) in abandoned(db, owners)? {
+        if let Some(mut head) = Head::load(db, id)? {
+            let interrupted = interrupt(db, &mut head)?;
+            forget_requests(db, head.wf)?;
+            head.save(db)?;
+            recovered.push(Recovered {
+                id,
+                title,
+                interrupted,
+            });
+        }
+    }
+    Ok(recovered)
+}
+
+/// Returns whether there is anything to recover, without a write transaction.
+pub(super) fn needs_recovery(db: &Connection, owners: &Owners) -> Result<bool, StoreError> {
+    Ok(!abandoned(db, owners)?.is_empty())
+}
+
+fn abandoned(db: &Connection, owners: &Owners) -> Result<Vec<(WorkflowId, String)>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT id, owner, json_extract(record, '$.title') FROM workflows
+          WHERE queued + running > 0 AND owner <> ?1 ORDER BY id",
+    )?;
+    let mut rows = statement.query([Text(owners.me())])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if owners.state(row.get::<_, Text<ServerId>>(1)?.0) == OwnerState::Dead {
+            found.push((row.get::<_, Text<WorkflowId>>(0)?.0, row.get(2)?));
+        }
+    }
+    Ok(found)
+}
+
+/// Marks every queued and running item `interrupted`; returns how many there were.
+fn interrupt(db: &Connection, head: &mut Head) -> Result<u32, StoreError> {
+    let mut count = 0;
+    for mut item in unfinished(db, head.wf)? {
+        item.status = ItemState::Interrupted;
+        item.idle_s = None;
+        item.doing = None;
+        item.cause = Some("interrupted".to_owned());
+        item.error = Some(
+            Problem::new(
+                ErrorKind::Interrupted,
+                "the server that ran it ended before it did",
+            )
+            .with_hint("resume_workflow runs it again"),
+        );
+        head.put(db, &item)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn unfinished(db: &Connection, wf: i64) -> Result<Vec<ItemRecord>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT record FROM items WHERE wf = ?1 AND state IN ('queued', 'running') ORDER BY item",
+    )?;
+    let mut rows = statement.query([wf])?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        items.push(from_json("an item", row.get_ref(0)?)?);
+    }
+    Ok(items)
+}
+
+pub(super) fn adopt(
+    db: &Connection,
+    owners: &Owners,
+    id: WorkflowId,
+) -> Result<Adopted, StoreError> {
+    let Some(mut head) = Head::load(db, id)? else {
+        return Ok(Adopted::Missing);
+    };
+    match owners.state(head.owner) {
+        OwnerState::This => return Ok(Adopted::Ours),
+        OwnerState::Other if head.unfinished() > 0 => return Ok(Adopted::OwnedBy(head.owner)),
+        OwnerState::Other | OwnerState::Dead => {}
+    }
+    // What a dead server left unfinished must not look as if this one were at it.
+    interrupt(db, &mut head)?;
+    forget_requests(db, head.wf)?;
+    head.owner = owners.me();
+    head.save(db)?;
+    Ok(Adopted::Ours)
+}
+
+/// Drops what the former owner was asked: it was meant for a run that is over.
+fn forget_requests(db: &Connection, wf: i64) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM requests WHERE wf = ?1")?
+        .execute([wf])?;
+    Ok(())
+}
+
+pub(super) fn ask(
+    db: &Connection,
+    id: WorkflowId,
+    request: &OwnerRequest,
+) -> Result<(), StoreError> {
+    let head = Head::load(db, id)?.ok_or(StoreError::NoWorkflow { id })?;
+    db.prepare_cached("INSERT INTO requests (wf, json) VALUES (?1, ?2)")?
+        .execute(params![head.wf, json_of("a request", request)?])?;
+    Ok(())
+}
+
+pub(super) fn has_requests(db: &Connection, me: ServerId) -> Result<bool, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM requests JOIN workflows USING (wf) WHERE owner = ?1)",
+    )?;
+    Ok(statement.query_row([Text(me)], |row| row.get(0))?)
+}
+
+pub(super) fn take_requests(
+    db: &Connection,
+    me: ServerId,
+) -> Result<Vec<(WorkflowId, OwnerRequest)>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT id, json FROM requests JOIN workflows USING (wf) WHERE owner = ?1 ORDER BY request",
+    )?;
+    let mut rows = statement.query([Text(me)])?;
+    let mut requests = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: Text<WorkflowId> = row.get(0)?;
+        requests.push((id.0, from_json("a request", row.get_ref(1)?)?));
+    }
+    db.prepare_cached(
+        "DELETE FROM requests WHERE wf IN (SELECT wf FROM workflows WHERE owner = ?1)",
+    )?
+    .execute([Text(me)])?;
+    Ok(requests)
+}
+
+pub(super) fn add_notice(
+    db: &Connection,
+    text: &str,
+    workflow: Option<WorkflowId>,
+) -> Result<(), StoreError> {
+    db.prepare_cached("INSERT INTO notices (at_ms, workflow, text) VALUES (?1, ?2, ?3)")?
+        .execute(params![At::now().unix_ms(), workflow.map(Text), text])?;
+    db.prepare_cached(
+        "DELETE FROM notices WHERE notice <= (SELECT max(notice) FROM notices) - ?1",
+    )?
+    .execute([MAX_NOTICES])?;
+    Ok(())
+}
+
+pub(super) fn has_notices(db: &Connection) -> Result<bool, StoreError> {
+    let mut statement = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM notices)")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+pub(super) fn take_notices(db: &Connection) -> Result<Vec<Notice>, StoreError> {
+    let mut statement =
+        db.prepare_cached("SELECT text, workflow, at_ms FROM notices ORDER BY notice")?;
+    let notices = statement.query_map([], |row| {
+        Ok(Notice {
+            text: row.get(0)?,
+            workflow: row.get::<_, Option<Text<WorkflowId>>>(1)?.map(|id| id.0),
+            at: At::from_unix_ms(row.get(2)?),
+        })
+    })?;
+    let notices = notices.collect::<Result<Vec<_>, _>>()?;
+    db.prepare_cached("DELETE FROM notices")?.execute([])?;
+    Ok(notices)
+}

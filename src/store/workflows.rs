@@ -1,0 +1,290 @@
+//! The store's methods for workflows: journal, ownership, requests, notices.
+
+use super::journal::{self, Created};
+use super::lookup::{self, StoredWorkflow, WorkflowQuery, WorkflowSummary};
+use super::ownership::{self, Adopted, Notice, OwnerRequest, Recovered};
+use super::{Store, StoreError, memory};
+use crate::model::{
+    Attempt, InsertReport, ItemIndex, ItemRecord, ItemWork, NewMemory, PeerName, PoolName,
+    WorkflowId, WorkflowRecord,
+};
+use rusqlite::Connection;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Store {
+    /// Journals a workflow with all its items.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or writing; nothing was written then.
+    pub async fn create_workflow(
+        &self,
+        record: WorkflowRecord,
+        items: Vec<(ItemWork, ItemRecord)>,
+    ) -> Result<Created, StoreError> {
+        self.write("journal a workflow", move |db| {
+            journal::create(db, &record, &items)
+        })
+        .await
+    }
+
+    /// Journals that an attempt is about to begin; durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotOwner`] where another server owns the workflow, [`StoreError::Ended`] where this attempt's end
+    /// is journaled: nothing may be started then.
+    pub async fn begin_attempt(
+        &self,
+        id: WorkflowId,
+        record: ItemRecord,
+    ) -> Result<(), StoreError> {
+        let me = self.server_id();
+        self.write("journal an attempt", move |db| {
+            journal::begin_attempt(db, me, id, &record)
+        })
+        .await
+    }
+
+    /// Puts items in line again, all or none: `record` is how the workflow runs from now on, each item comes with what
+    /// it is to do from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotOwner`] where another server owns the workflow: adopt it first.
+    pub async fn restart(
+        &self,
+        record: WorkflowRecord,
+        items: Vec<(ItemWork, ItemRecord)>,
+    ) -> Result<(), StoreError> {
+        let me = self.server_id();
+        self.write("put items in line again", move |db| {
+            journal::restart(db, me, &record, &items)
+        })
+        .await
+    }
+
+    /// Writes the latest state of these items, all or none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotOwner`] where another server owns the workflow.
+    pub async fn save_items(
+        &self,
+        id: WorkflowId,
+        records: Vec<ItemRecord>,
+    ) -> Result<(), StoreError> {
+        let me = self.server_id();
+        self.write("save items", move |db| {
+            journal::save_items(db, me, id, &records)
+        })
+        .await
+    }
+
+    /// Writes the latest state of these items and stores what they left behind, all or nothing: an end that is
+    /// journaled has its memory, and a crash between the two cannot be.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::save_items`] and [`Self::insert_memories`].
+    pub async fn finish_items(
+        &self,
+        id: WorkflowId,
+        records: Vec<ItemRecord>,
+        memories: Vec<NewMemory>,
+        forward_to: Option<PeerName>,
+    ) -> Result<InsertReport, StoreError> {
+        let me = self.server_id();
+        self.write("finish items", move |db| {
+            journal::save_items(db, me, id, &records)?;
+            memory::insert(db, &memories, forward_to.as_ref())
+        })
+        .await
+    }
+
+    /// Returns a workflow with all its items.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn workflow(&self, id: WorkflowId) -> Result<Option<StoredWorkflow>, StoreError> {
+        let owners = Arc::clone(&self.inner.owners);
+        self.read("read a workflow", move |db| {
+            lookup::workflow(db, &owners, id)
+        })
+        .await
+    }
+
+    /// Returns a workflow without its items: cheap, for polling.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn summary(&self, id: WorkflowId) -> Result<Option<WorkflowSummary>, StoreError> {
+        let owners = Arc::clone(&self.inner.owners);
+        self.read("read a workflow", move |db| {
+            lookup::summary(db, &owners, id)
+        })
+        .await
+    }
+
+    /// Returns an item's latest state.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn item(
+        &self,
+        id: WorkflowId,
+        item: ItemIndex,
+    ) -> Result<Option<ItemRecord>, StoreError> {
+        self.read("read an item", move |db| lookup::item(db, id, item))
+            .await
+    }
+
+    /// Returns what is known of one attempt of an item, the latest or an earlier one.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn attempt(
+        &self,
+        id: WorkflowId,
+        item: ItemIndex,
+        attempt: Attempt,
+    ) -> Result<Option<ItemRecord>, StoreError> {
+        self.read("read an attempt", move |db| {
+            lookup::attempt(db, id, item, attempt)
+        })
+        .await
+    }
+
+    /// Returns the workflows that `query` asks for, newest first.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn workflows(
+        &self,
+        query: WorkflowQuery,
+    ) -> Result<Vec<WorkflowSummary>, StoreError> {
+        let owners = Arc::clone(&self.inner.owners);
+        self.read("list workflows", move |db| {
+            lookup::workflows(db, &owners, &query)
+        })
+        .await
+    }
+
+    /// Marks what dead servers left queued or running as `interrupted`, once, and removes their lock files.
+    ///
+    /// A server is dead when its ownership lock is free, that is when its guardian has ended too.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or writing; nothing is marked then.
+    pub async fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
+        let owners = Arc::clone(&self.inner.owners);
+        // Listed before the rows are read: a file that is removed must belong to a server that was asked about.
+        let leftovers = owners.leftovers();
+        let asked = Arc::clone(&owners);
+        let look = move |db: &Connection| ownership::needs_recovery(db, &asked);
+        let mut recovered = Vec::new();
+        if self.read("look for dead servers", look).await? {
+            let asked = Arc::clone(&owners);
+            recovered = self
+                .write("recover workflows", move |db| {
+                    ownership::recover(db, &asked)
+                })
+                .await?;
+        }
+        for owner in leftovers {
+            owners.remove(owner);
+        }
+        Ok(recovered)
+    }
+
+    /// Becomes the owner of a workflow whose owner is dead, or that has nothing queued or running.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or writing.
+    pub async fn adopt(&self, id: WorkflowId) -> Result<Adopted, StoreError> {
+        let owners = Arc::clone(&self.inner.owners);
+        self.write("adopt a workflow", move |db| {
+            ownership::adopt(db, &owners, id)
+        })
+        .await
+    }
+
+    /// Leaves a request for a workflow's owner, which watches for it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoWorkflow`] where there is none.
+    pub async fn ask_owner(&self, id: WorkflowId, request: OwnerRequest) -> Result<(), StoreError> {
+        self.write("ask a workflow's owner", move |db| {
+            ownership::ask(db, id, &request)
+        })
+        .await
+    }
+
+    /// Takes what others asked of the workflows this server owns, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or writing; the requests stay then.
+    pub async fn take_requests(&self) -> Result<Vec<(WorkflowId, OwnerRequest)>, StoreError> {
+        let me = self.server_id();
+        let look = move |db: &Connection| ownership::has_requests(db, me);
+        if !self.read("look for requests", look).await? {
+            return Ok(Vec::new());
+        }
+        self.write("take requests", move |db| ownership::take_requests(db, me))
+            .await
+    }
+
+    /// Keeps a notice for the next caller.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or writing.
+    pub async fn add_notice(
+        &self,
+        text: String,
+        workflow: Option<WorkflowId>,
+    ) -> Result<(), StoreError> {
+        self.write("keep a notice", move |db| {
+            ownership::add_notice(db, &text, workflow)
+        })
+        .await
+    }
+
+    /// Takes all notices, oldest first; each is delivered once.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or writing; the notices stay then.
+    pub async fn take_notices(&self) -> Result<Vec<Notice>, StoreError> {
+        if !self
+            .read("look for notices", ownership::has_notices)
+            .await?
+        {
+            return Ok(Vec::new());
+        }
+        self.write("take notices", ownership::take_notices).await
+    }
+
+    /// Counts the running items of other live servers, by pool.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn in_flight_elsewhere(&self) -> Result<BTreeMap<PoolName, u32>, StoreError> {
+        let owners = Arc::clone(&self.inner.owners);
+        self.read("count what other servers run", move |db| {
+            lookup::in_flight_elsewhere(db, &owners)
+        })
+        .await
+    }
+}

@@ -1,0 +1,13 @@
+//! The integration tests: one binary, one module per subject.
+
+mod architecture;
+mod clients;
+mod mcp_client;
+mod memory;
+mod process;
+mod proxy;
+mod repo;
+mod server;
+mod session_buddy;
+mod store;
+mod support;

@@ -1,0 +1,569 @@
+//! Worktrees: bases, copied files, commits, and the odd repositories.
+
+use super::support::{Place, Work};
+use mahavishnu::error::{ErrorKind, Fault};
+use mahavishnu::model::{BaseRef, Isolation, WorkflowId};
+use mahavishnu::repo::{NewWorktree, RepoError, RepoPath, Repos, SetupRan, Worktree};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+pub(super) fn wanted(repo: RepoPath) -> NewWorktree {
+    NewWorktree {
+        repo,
+        workflow: WorkflowId::new(),
+        item: 0,
+        attempt: 1,
+        isolation: Isolation::Worktree,
+        base: BaseRef::Head,
+        copy_files: Vec::new(),
+    }
+}
+
+fn inside(place: &Place, worktree: &Worktree) -> Work {
+    place.at(worktree.path().to_owned())
+}
+
+#[tokio::test]
+async fn work_is_committed_on_a_branch_of_its_own_and_the_user_sees_nothing() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    repo.write(".gitignore", "*.log\n");
+    let first = repo.commit("ignore");
+    repo.write("dirty", "mine");
+    repo.script(".git/hooks/pre-commit", "exit 1");
+    repo.script(".git/hooks/post-checkout", "exit 1");
+    repo.script(".git/hooks/reference-transaction", "exit 1");
+    repo.git(["config", "commit.gpgSign", "true"]);
+    repo.git(["config", "gpg.program", "/no/such/gpg"]);
+    let repos = place.repos();
+    let wanted = wanted(repo.path());
+    let mut worktree = repos.create_worktree(wanted.clone()).await.expect("made");
+
+    assert!(worktree.path().starts_with(place.state().join("worktrees")));
+    assert_eq!(worktree.path().file_name(), Some("app".as_ref()));
+    let record = worktree.record().clone();
+    assert_eq!(record.base_commit, first);
+    assert_eq!(record.base_branch.as_deref(), Some("main"));
+    assert_eq!(record.left_out_dirty, 1);
+    let branch = record.branch.expect("a branch");
+    assert_eq!(branch, format!("mahavishnu/{}/0-1", wanted.workflow));
+
+    let work = inside(&place, &worktree);
+    work.write("a.txt", "changed\n");
+    work.write("new dir/new\nfile", "new\n");
+    work.write(
+        Path::new(std::ffi::OsStr::from_bytes(b"\xff.txt")),
+        "bytes\n",
+    );
+    work.write("noise.log", "ignored");
+    let done = repos
+        .commit_work(&mut worktree, "Work\n")
+        .await
+        .expect("committed");
+    assert!(done.changed);
+    assert_eq!(
+        (done.diff.files, done.diff.insertions, done.diff.deletions),
+        (3, 3, 3)
+    );
+    assert_eq!(repo.git(["rev-parse", &format!("{branch}^")]), first);
+    assert_eq!(repo.git(["rev-parse", &branch]), done.commit);
+    assert_eq!(
+        repo.git(["log", "-1", "--format=%an %s", &branch]),
+        "Test Work"
+    );
+    assert_eq!(repo.git(["status", "--porcelain"]), "?? dirty");
+    assert_eq!(repo.read("a.txt"), "one\ntwo\nthree\n");
+    let again = repos
+        .commit_work(&mut worktree, "Again\n")
+        .await
+        .expect("committed");
+    assert_eq!(again.commit, done.commit);
+    let diff = repos
+        .diff(&repo.path(), &first, &done.commit, 1 << 20)
+        .await
+        .expect("a diff");
+    assert!(String::from_utf8_lossy(&diff).contains("+changed"));
+    assert_eq!(
+        repos
+            .diff(&repo.path(), &first, &done.commit, 10)
+            .await
+            .expect("a diff")
+            .len(),
+        10
+    );
+}
+
+#[tokio::test]
+async fn nothing_done_is_not_a_change_and_moved_heads_are() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let repos = place.repos();
+    let mut worktree = repos
+        .create_worktree(wanted(repo.path()))
+        .await
+        .expect("made");
+    let nothing = repos
+        .commit_work(&mut worktree, "x")
+        .await
+        .expect("committed");
+    assert!(!nothing.changed);
+    assert_eq!(nothing.diff.files, 0);
+
+    let work = inside(&place, &worktree);
+    work.write("b", "by the worker itself");
+    let own = work.commit("own commit");
+    let done = repos
+        .commit_work(&mut worktree, "x")
+        .await
+        .expect("committed");
+    assert_eq!((done.changed, &done.commit), (true, &own));
+    work.git(["checkout", "-q", "--detach"]);
+    work.write("c", "more, on a detached head");
+    let done = repos
+        .commit_work(&mut worktree, "x")
+        .await
+        .expect("committed");
+    let branch = worktree.record().branch.clone().expect("a branch");
+    assert_eq!(repo.git(["rev-parse", &branch]), done.commit);
+    assert_eq!(work.git(["symbolic-ref", "--short", "HEAD"]), branch);
+    work.git(["reset", "-q", "--hard", "main"]);
+    work.write("d", "after throwing everything away");
+    repos
+        .commit_work(&mut worktree, "x")
+        .await
+        .expect("committed");
+    let kept = repo.git([
+        "for-each-ref",
+        "--format=%(objectname)",
+        "refs/mahavishnu/kept",
+    ]);
+    assert_eq!(
+        kept, done.commit,
+        "what was committed before stays reachable"
+    );
+}
+
+#[tokio::test]
+async fn what_setup_and_copied_files_did_is_base() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    repo.write(".env", "SECRET=1");
+    repo.write("conf/local.toml", "x = 1");
+    let repos = place.repos();
+    let mut worktree = repos
+        .create_worktree(NewWorktree {
+            copy_files: vec![".env".to_owned(), "conf".to_owned()],
+            ..wanted(repo.path())
+        })
+        .await
+        .expect("made");
+    let work = inside(&place, &worktree);
+    assert_eq!(work.read("conf/local.toml"), "x = 1");
+    work.write("a.txt", "one\ntwo\nthree\nfrom setup\n");
+    repos
+        .seal_base(&mut worktree, SetupRan::Yes)
+        .await
+        .expect("sealed");
+    let done = repos
+        .commit_work(&mut worktree, "x")
+        .await
+        .expect("committed");
+    assert!(!done.changed);
+    work.write("b", "work");
+    let done = repos
+        .commit_work(&mut worktree, "x")
+        .await
+        .expect("committed");
+    assert_eq!((done.changed, done.diff.files), (true, 1));
+    assert_ne!(
+        worktree.record().base_commit,
+        worktree.record().start_commit
+    );
+}
+
+#[tokio::test]
+async fn a_snapshot_of_the_working_copy_leaves_it_as_it_is() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    repo.write("a.txt", "staged\n");
+    repo.git(["add", "a.txt"]);
+    repo.write("a.txt", "dirty\n");
+    repo.write("new", "untracked");
+    let before = repo.git(["status", "--porcelain=v2"]);
+    let index = fs::read(repo.dir.join(".git/index")).expect("readable");
+    let repos = place.repos();
+    let mut worktree = repos
+        .create_worktree(NewWorktree {
+            base: BaseRef::WorkingCopy,
+            ..wanted(repo.path())
+        })
+        .await
+        .expect("made");
+    let work = inside(&place, &worktree);
+    assert_eq!(
+        (work.read("a.txt"), work.read("new")),
+        ("dirty\n".to_owned(), "untracked".to_owned())
+    );
+    assert_eq!(worktree.record().left_out_dirty, 0);
+    assert!(
+        !repos
+            .commit_work(&mut worktree, "x")
+            .await
+            .expect("committed")
+            .changed
+    );
+    assert_eq!(repo.git(["status", "--porcelain=v2"]), before);
+    assert_eq!(
+        fs::read(repo.dir.join(".git/index")).expect("readable"),
+        index
+    );
+}
+
+#[tokio::test]
+async fn bases_are_named_and_bad_ones_refused() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let first = repo.git(["rev-parse", "HEAD"]);
+    repo.git(["tag", "v1"]);
+    repo.git(["checkout", "-q", "-b", "feature"]);
+    repo.commit("second");
+    let repos = place.repos();
+    let make = |base| {
+        repos.create_worktree(NewWorktree {
+            base,
+            ..wanted(repo.path())
+        })
+    };
+    let named = |name: &str| BaseRef::Ref(name.to_owned());
+
+    let worktree = make(BaseRef::DefaultBranch).await.expect("made");
+    assert_eq!(worktree.record().base_commit, first);
+    assert_eq!(worktree.record().base_branch.as_deref(), Some("main"));
+    let worktree = make(named("v1")).await.expect("made");
+    assert_eq!(
+        (
+            worktree.record().base_commit.as_str(),
+            &worktree.record().base_branch
+        ),
+        (first.as_str(), &None)
+    );
+    for bad in ["nope", "-f", "--help", "", "a b", "HEAD:a.txt", "x\ny"] {
+        let error = make(named(bad)).await.expect_err(bad);
+        assert!(matches!(error, RepoError::BadRef { .. }), "{bad}: {error}");
+        assert_eq!(error.field().as_deref(), Some("base_ref"));
+    }
+    let empty = place.empty("empty");
+    let error = repos
+        .create_worktree(wanted(empty.path()))
+        .await
+        .expect_err("no commit");
+    assert!(matches!(error, RepoError::NoCommits { .. }), "{error}");
+    empty.write("x", "x");
+    let worktree = repos
+        .create_worktree(NewWorktree {
+            base: BaseRef::WorkingCopy,
+            ..wanted(empty.path())
+        })
+        .await
+        .expect("a snapshot is a start");
+    assert_eq!(inside(&place, &worktree).read("x"), "x");
+}
+
+#[tokio::test]
+async fn files_outside_the_repository_are_not_copied() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    fs::write(place.base.join("secret"), "secret").expect("written");
+    symlink(place.base.join("secret"), repo.dir.join("link")).expect("link");
+    symlink(&place.base, repo.dir.join("dirlink")).expect("link");
+    fs::create_dir(repo.dir.join("conf")).expect("directory");
+    symlink("../../../secret", repo.dir.join("conf/inner")).expect("link");
+    symlink("..", repo.dir.join("conf/loop")).expect("link");
+    let repos = place.repos();
+    for bad in [
+        "../secret",
+        "/etc/passwd",
+        "link",
+        "dirlink/secret",
+        "conf",
+        ".git/config",
+        "absent",
+        "",
+    ] {
+        let error = repos
+            .create_worktree(NewWorktree {
+                copy_files: vec![bad.to_owned()],
+                ..wanted(repo.path())
+            })
+            .await
+            .expect_err(bad);
+        assert_eq!(
+            error.field().as_deref(),
+            Some("copy_files"),
+            "{bad}: {error}"
+        );
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    }
+    let left: Vec<_> = fs::read_dir(place.state().join("worktrees"))
+        .expect("listed")
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(repo.git(["worktree", "list"]).lines().count(), 1);
+    assert_eq!(repo.git(["branch", "--list", "mahavishnu/*"]), "");
+}
+
+#[tokio::test]
+async fn a_tracked_link_does_not_lead_a_copy_out_of_the_worktree() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    symlink(&place.base, repo.dir.join("out")).expect("link");
+    repo.commit("a tracked link");
+    fs::remove_file(repo.dir.join("out")).expect("removed");
+    repo.write("out/planted", "x");
+    let error = place
+        .repos()
+        .create_worktree(NewWorktree {
+            copy_files: vec!["out/planted".to_owned()],
+            ..wanted(repo.path())
+        })
+        .await
+        .expect_err("refused");
+    assert_eq!(error.field().as_deref(), Some("copy_files"));
+    assert!(!place.base.join("planted").exists());
+}
+
+#[tokio::test]
+async fn read_only_worktrees_have_no_branch_and_tell_of_changes() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let repos = place.repos();
+    let mut worktree = repos
+        .create_worktree(NewWorktree {
+            isolation: Isolation::ReadOnly,
+            ..wanted(repo.path())
+        })
+        .await
+        .expect("made");
+    assert_eq!(worktree.record().branch, None);
+    assert_eq!(repo.git(["branch", "--list", "mahavishnu/*"]), "");
+    assert!(
+        !repos
+            .commit_work(&mut worktree, "x")
+            .await
+            .expect("looked")
+            .changed
+    );
+    inside(&place, &worktree).write("a.txt", "written");
+    assert!(
+        repos
+            .commit_work(&mut worktree, "x")
+            .await
+            .expect("looked")
+            .changed
+    );
+}
+
+#[tokio::test]
+async fn odd_repositories_work_too() {
+    let place = Place::new();
+    let origin = place.repo("origin");
+    origin.write("deep/x", "x");
+    origin.write("Readme", "one case");
+    origin.write("README", "another");
+    origin.write(
+        ".gitattributes",
+        "*.bin filter=lfs diff=lfs merge=lfs -text\n",
+    );
+    origin.write(
+        "big.bin",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+    );
+    origin.commit("second");
+    let url = format!("file://{}", origin.dir.display());
+    let root = place.at(place.root());
+    root.git(["clone", "-q", "--bare", &url, "bare.git"]);
+    root.git(["clone", "-q", "--depth=1", &url, "shallow"]);
+    root.git(["clone", "-q", &url, "sparse"]);
+    place.at(place.root().join("sparse")).git([
+        "sparse-checkout",
+        "set",
+        "--no-cone",
+        "/*",
+        "!/deep/",
+    ]);
+    origin.git(["worktree", "add", "-q", "--detach", "../linked"]);
+    let parent = place.repo("parent");
+    parent.git(["submodule", "--quiet", "add", &url, "sub"]);
+    parent.commit("with a submodule");
+    let repos = place.repos();
+
+    for name in [
+        "origin",
+        "bare.git",
+        "shallow",
+        "sparse",
+        "linked",
+        "parent",
+        "parent/sub",
+    ] {
+        let repo = place.at(place.root().join(name));
+        let mut worktree = repos
+            .create_worktree(wanted(repo.path()))
+            .await
+            .expect(name);
+        let work = inside(&place, &worktree);
+        assert!(
+            !repos
+                .commit_work(&mut worktree, "x")
+                .await
+                .expect(name)
+                .changed,
+            "{name}"
+        );
+        assert_eq!(
+            work.dir.join("deep").exists(),
+            !matches!(name, "sparse" | "parent"),
+            "{name}"
+        );
+        work.write("a.txt", "changed\n");
+        work.write("big.bin", "changed pointer\n");
+        let done = repos.commit_work(&mut worktree, "x").await.expect(name);
+        assert_eq!((done.changed, done.diff.files), (true, 2), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_repository_made_by_the_worker_is_told_and_not_lost() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let repos = place.repos();
+    let mut worktree = repos
+        .create_worktree(wanted(repo.path()))
+        .await
+        .expect("made");
+    let nested = place.at(worktree.path().join("nested"));
+    fs::create_dir(&nested.dir).expect("directory");
+    nested.git(["init", "-q"]);
+    nested.commit("inside");
+    let done = repos
+        .commit_work(&mut worktree, "x")
+        .await
+        .expect("committed");
+    assert_eq!(
+        (done.changed, done.nested),
+        (true, vec!["nested".to_owned()])
+    );
+    assert_eq!(repo.git(["ls-tree", "--name-only", &done.commit]), "a.txt");
+}
+
+#[tokio::test]
+async fn a_worker_that_removes_dot_git_cannot_make_git_wander() {
+    let place = Place::new();
+    // The state directory lies in a repository of the user's.
+    place.at(place.base.clone()).git(["init", "-q"]);
+    let repo = place.repo("app");
+    let repos = place.repos();
+    let mut worktree = repos
+        .create_worktree(wanted(repo.path()))
+        .await
+        .expect("made");
+    fs::remove_file(worktree.path().join(".git")).expect("removed");
+    inside(&place, &worktree).write("b", "work");
+    let done = repos
+        .commit_work(&mut worktree, "x")
+        .await
+        .expect("committed");
+    assert_eq!(
+        repo.git(["ls-tree", "--name-only", &done.commit]),
+        "a.txt\nb"
+    );
+}
+
+#[tokio::test]
+async fn many_items_and_two_servers_share_one_repository() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let servers = [place.repos(), place.repos()];
+    let workflow = WorkflowId::new();
+    let mut items = tokio::task::JoinSet::new();
+    for item in 0..24 {
+        let repos: Repos = servers[item % 2].clone();
+        let wanted = NewWorktree {
+            workflow,
+            item: u32::try_from(item).expect("small"),
+            ..wanted(repo.path())
+        };
+        items.spawn(async move {
+            let mut worktree = repos.create_worktree(wanted).await.expect("made");
+            fs::write(worktree.path().join("a.txt"), format!("{item}\n")).expect("written");
+            repos
+                .commit_work(&mut worktree, "x")
+                .await
+                .expect("committed")
+                .commit
+        });
+    }
+    let commits: std::collections::HashSet<_> = items.join_all().await.into_iter().collect();
+    assert_eq!(commits.len(), 24);
+    assert_eq!(
+        repo.git(["for-each-ref", "--format=x", "refs/heads/mahavishnu"])
+            .lines()
+            .count(),
+        24
+    );
+    assert_eq!(repo.git(["status", "--porcelain"]), "");
+}
+
+#[tokio::test]
+async fn a_worktree_is_gone_on_with_by_one_at_a_time() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let repos = place.repos();
+    let worktree = repos
+        .create_worktree(wanted(repo.path()))
+        .await
+        .expect("made");
+    let path = worktree.path().to_owned();
+    assert!(matches!(
+        place.repos().open_worktree(&path),
+        Err(RepoError::WorktreeInUse { .. })
+    ));
+    drop(worktree);
+    drop(place.repos().open_worktree(&path).expect("free"));
+    fs::remove_dir_all(&path).expect("removed");
+    assert!(matches!(
+        repos.open_worktree(&path),
+        Err(RepoError::WorktreeGone { .. })
+    ));
+    assert!(matches!(
+        repos.open_worktree(&repo.dir),
+        Err(RepoError::WorktreeGone { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_user_without_a_name_gets_commits_all_the_same() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let mut setup = place.setup();
+    setup.env.retain(|(name, _)| {
+        let name = name.to_string_lossy();
+        !name.starts_with("GIT_AUTHOR") && !name.starts_with("GIT_COMMITTER")
+    });
+    let repos = Repos::new(setup);
+    let mut worktree = repos
+        .create_worktree(wanted(repo.path()))
+        .await
+        .expect("made");
+    inside(&place, &worktree).write("b", "x");
+    let done = repos
+        .commit_work(&mut worktree, "x")
+        .await
+        .expect("committed");
+    assert_eq!(
+        repo.git(["log", "-1", "--format=%an", &done.commit]),
+        "mahavishnu"
+    );
+}

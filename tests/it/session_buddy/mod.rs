@@ -1,0 +1,7 @@
+//! The clients against the real Session-Buddy 0.23.0.
+
+mod doors;
+mod faults;
+mod forward;
+mod memory_tools;
+mod real;
