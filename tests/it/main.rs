@@ -2,6 +2,7 @@
 
 mod architecture;
 mod clients;
+mod examples;
 mod mcp_client;
 mod memory;
 mod process;
