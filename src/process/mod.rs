@@ -20,6 +20,7 @@ mod error;
 pub mod guardian;
 mod job;
 mod link;
+mod open_files;
 mod program;
 mod run;
 mod wire;
@@ -27,6 +28,7 @@ mod wire;
 pub use error::SpawnError;
 pub use job::{Captured, Ended, Exit, Job, StopReason, Stream};
 pub use link::{Options, Processes};
+pub use open_files::raise_open_files;
 pub use program::{base_env, find_program};
 
 /// Says whether programs that leave their process group die with the server too, and if not, why.

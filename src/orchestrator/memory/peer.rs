@@ -14,20 +14,7 @@ pub(super) const NAME: &str = "session_buddy";
 ///
 /// `env` is the whole environment of one that is started as a child.
 pub fn connect(peer: &PeerConfig, env: &[(OsString, OsString)]) -> (PeerName, SessionBuddy) {
-    let text = |part: &OsString| part.to_string_lossy().into_owned();
-    let endpoint = match peer {
-        PeerConfig::Http { url } => Endpoint::Http {
-            url: url.clone(),
-            headers: Vec::new(),
-        },
-        PeerConfig::Stdio { command } => Endpoint::Stdio {
-            command: command.clone(),
-            env: env
-                .iter()
-                .map(|(name, value)| (text(name), text(value)))
-                .collect(),
-        },
-    };
+    let endpoint = Endpoint::of(peer, env);
     let client = McpClient::new(endpoint, ClientSettings::new(NAME));
     // The peer remembers queries beyond this process's life, so each begins elsewhere.
     let seed = At::now().unix_ms().unsigned_abs() ^ u64::from(std::process::id()) << 40;
