@@ -4,4 +4,4 @@ mod doors;
 mod faults;
 mod forward;
 mod memory_tools;
-mod real;
+pub(crate) mod real;
