@@ -280,6 +280,9 @@ impl SessionBuddy {
         markers: &[Marker],
         deadline: Instant,
     ) -> Result<Presence, PeerError> {
+        if markers.is_empty() {
+            return Ok(Presence::default());
+        }
         let counts = match self.door(deadline).await? {
             Door::Default => {
                 let listing = self.list_all(deadline).await?;

@@ -2,7 +2,7 @@
 
 use super::pace::{Pace, Ticket};
 use crate::error::Problem;
-use crate::model::{At, MemoryId, OutboxEntry};
+use crate::model::{At, MemoryId, OutboxEntry, Reconciled};
 use crate::resilience::{Backoff, Breaker, BreakerState, Permit};
 use crate::session_buddy::{Marker, Outgoing, PeerError, Stored};
 use std::collections::{HashMap, VecDeque};
@@ -118,6 +118,8 @@ pub struct DeliveryStatus {
     pub down_since: Option<At>,
     /// What went wrong last, while something is wrong.
     pub error: Option<Problem>,
+    /// What the last comparison with the peer by this process found.
+    pub reconciled: Option<Reconciled>,
 }
 
 /// What connects delivery with the rest of the process.

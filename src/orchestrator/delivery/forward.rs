@@ -2,7 +2,7 @@
 
 use super::driver::{Delivery, DeliverySettings, DeliveryStatus, Link, Outbox, Peer, Undelivered};
 use crate::error::{Fault, Problem};
-use crate::model::{At, MemoryId, OutboxEntry, PeerName, SendFailure};
+use crate::model::{At, MemoryId, OutboxEntry, PeerName, Reconciled, SendFailure};
 use crate::session_buddy::{Marker, Outgoing, PeerError, SessionBuddy, Stored};
 use crate::store::Store;
 use std::time::{Duration, Instant};
@@ -82,17 +82,6 @@ impl Peer for SessionBuddy {
     }
 }
 
-/// What reconciliation found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reconciled {
-    /// How many acknowledged memories were looked for.
-    pub checked: usize,
-    /// Those that the peer lost; they are on their way again.
-    pub lost: Vec<MemoryId>,
-    /// Those that the peer has more than once, with their number.
-    pub duplicates: Vec<(MemoryId, usize)>,
-}
-
 /// Forwards the store's memories to one Session-Buddy for as long as the process lives.
 #[derive(Debug, Clone)]
 pub struct Forwarder {
@@ -154,61 +143,65 @@ impl Forwarder {
         sent
     }
 
-    /// Looks whether the peer still has all that it acknowledged, and sends again what it lost.
+    /// Looks whether the peer still has all that it acknowledged, and sends again what it lost. What was found is
+    /// published in the status and in the store.
     ///
     /// # Errors
     ///
-    /// When the peer or the store does not answer; nothing is changed then, and a page that was done stays done.
+    /// When the peer or the store does not answer; nothing is sent again then.
     pub async fn reconcile(&self, deadline: Instant) -> Result<Reconciled, Problem> {
-        const PAGE: u32 = 5_000;
-        let mut found = Reconciled::default();
-        let mut after = None;
-        loop {
-            let page = self.store.acked(self.peer.clone(), after, PAGE).await;
-            let page = page.map_err(|error| error.problem())?;
-            let Some(last) = page.last().copied() else {
-                break;
-            };
-            after = Some(last);
-            self.reconcile_page(&page, deadline, &mut found).await?;
+        let found = self.compare(deadline).await;
+        if let Ok(found) = &found {
+            self.set_status(|status| status.reconciled = Some(found.clone()));
+            if found.lost > 0 {
+                self.link.enqueued.notify_one();
+            }
         }
-        if !found.lost.is_empty() {
-            self.link.enqueued.notify_one();
-        }
-        Ok(found)
+        let noted = self
+            .store
+            .note_reconciled(self.peer.clone(), found.clone())
+            .await;
+        noted.map_err(|error| error.problem())?;
+        found
     }
 
-    async fn reconcile_page(
-        &self,
-        page: &[MemoryId],
-        deadline: Instant,
-        found: &mut Reconciled,
-    ) -> Result<(), Problem> {
-        let mut markers = Vec::with_capacity(page.len());
-        for &id in page {
-            let memory = self
-                .store
-                .memory(id)
-                .await
-                .map_err(|error| error.problem())?;
-            // One that was forgotten in the meantime has nothing to be looked for.
-            markers.extend(memory.map(|memory| Marker {
-                pool: memory.pool,
-                id,
-            }));
-        }
-        let presence = self.buddy.presence(&markers, deadline).await;
+    async fn compare(&self, deadline: Instant) -> Result<Reconciled, Problem> {
+        const BATCH: usize = 1_000;
+        let acked = self.acked().await?;
+        let at = At::now();
+        let presence = self.buddy.presence(&acked, deadline).await;
         let presence = presence.map_err(|error| error.problem())?;
-        let lost: Vec<MemoryId> = presence.missing.iter().map(|marker| marker.id).collect();
-        let marked = self.store.mark_lost(self.peer.clone(), lost.clone()).await;
-        marked.map_err(|error| error.problem())?;
-        found.checked += markers.len();
-        found.lost.extend(lost);
-        let twice = presence.duplicates.into_iter();
-        found
-            .duplicates
-            .extend(twice.map(|(marker, times)| (marker.id, times)));
-        Ok(())
+        for batch in presence.missing.chunks(BATCH) {
+            let lost = batch.iter().map(|marker| marker.id).collect();
+            let marked = self.store.mark_lost(self.peer.clone(), lost).await;
+            marked.map_err(|error| error.problem())?;
+        }
+        let twice = presence.duplicates.iter().take(Reconciled::MAX_TWICE);
+        Ok(Reconciled {
+            at,
+            checked: acked.len() as u64,
+            lost: presence.missing.len() as u64,
+            duplicates: presence.duplicates.len() as u64,
+            twice: twice
+                .map(|(marker, times)| (marker.id, *times as u64))
+                .collect(),
+        })
+    }
+
+    /// Returns all that the peer acknowledged.
+    async fn acked(&self) -> Result<Vec<Marker>, Problem> {
+        const PAGE: u32 = 5_000;
+        let mut acked: Vec<Marker> = Vec::new();
+        loop {
+            let after = acked.last().map(|marker| marker.id);
+            let page = self.store.acked(self.peer.clone(), after, PAGE).await;
+            let page = page.map_err(|error| error.problem())?;
+            let last = page.len() < PAGE as usize;
+            acked.extend(page.into_iter().map(|(id, pool)| Marker { pool, id }));
+            if last {
+                return Ok(acked);
+            }
+        }
     }
 
     fn set_status(&self, change: impl FnOnce(&mut DeliveryStatus)) {

@@ -9,5 +9,5 @@ mod forward;
 mod pace;
 
 pub use driver::{Delivery, DeliverySettings, DeliveryStatus, Link, Outbox, Peer, Undelivered};
-pub use forward::{Forwarder, PeerOutbox, Reconciled};
+pub use forward::{Forwarder, PeerOutbox};
 pub use pace::{Pace, Ticket};

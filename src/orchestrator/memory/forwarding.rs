@@ -117,11 +117,11 @@ async fn watch_losses(forwarder: Forwarder) {
         {
             Ok(found) => {
                 reconciled = Some(losses);
-                if !found.lost.is_empty() || !found.duplicates.is_empty() {
+                if !found.is_clean() {
                     tracing::warn!(
                         checked = found.checked,
-                        lost = found.lost.len(),
-                        duplicates = found.duplicates.len(),
+                        lost = found.lost,
+                        duplicates = found.duplicates,
                         "the peer lost memories, which are sent again, or has some twice"
                     );
                 }

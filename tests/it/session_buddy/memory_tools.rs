@@ -129,10 +129,7 @@ async fn what_could_not_be_sent_is_sent_when_the_peer_comes_back() {
         .await
         .expect("the peer answers");
     assert_eq!(found.checked, 10);
-    assert!(
-        found.lost.is_empty() && found.duplicates.is_empty(),
-        "{found:?}"
-    );
+    assert!(found.is_clean(), "{found:?}");
     bench.close().await;
 }
 
