@@ -1,10 +1,12 @@
 //! Delivery from the local store to Session-Buddy, by whichever process holds the peer's lock, and reconciliation.
 
-use super::driver::{Delivery, DeliverySettings, DeliveryStatus, Link, Outbox, Peer, Undelivered};
+use super::driver::Delivery;
+use super::parts::{DeliverySettings, DeliveryStatus, Link, Outbox, Peer, Undelivered};
 use crate::error::{Fault, Problem};
-use crate::model::{At, MemoryId, OutboxEntry, PeerName, Reconciled, SendFailure};
+use crate::model::{At, MemoryId, OutboxEntry, PeerName, Reconciled, SendFailure, SenderState};
 use crate::session_buddy::{Marker, Outgoing, PeerError, SessionBuddy, Stored};
 use crate::store::Store;
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 /// One peer's outbox in the store.
@@ -62,6 +64,11 @@ impl Outbox for PeerOutbox {
         failed.map_err(|error| error.problem())
     }
 
+    async fn give_back(&self, ids: Vec<MemoryId>) -> Result<(), Problem> {
+        let given = self.store.give_back_outbox(self.peer.clone(), ids).await;
+        given.map(drop).map_err(|error| error.problem())
+    }
+
     async fn wake(&self) -> Result<(), Problem> {
         let woken = self.store.wake_outbox(self.peer.clone()).await;
         woken.map(drop).map_err(|error| error.problem())
@@ -77,8 +84,8 @@ impl Peer for SessionBuddy {
         SessionBuddy::is_there(self, &marker, deadline).await
     }
 
-    fn losses(&self) -> u64 {
-        self.client().losses()
+    fn restarts(&self) -> u64 {
+        SessionBuddy::restarts(self)
     }
 }
 
@@ -109,12 +116,17 @@ impl Forwarder {
     ///
     /// When dropped, calls in flight are abandoned; the next sender asks the peer for them.
     pub async fn run(&self) {
+        let mut told: Option<Problem> = None;
         while !self.link.stop.is_cancelled() {
             let pause = match self.send_while_elected().await {
                 Ok(()) => ELECTION,
                 Err(error) => {
-                    tracing::warn!(%error, "forwarding stopped and begins anew");
+                    // A store that stays out of order is told once.
+                    if told.as_ref() != Some(&error) {
+                        tracing::warn!(%error, "forwarding stopped and begins anew");
+                    }
                     self.set_status(|status| status.error = Some(error.clone()));
+                    told = Some(error);
                     STORE_PAUSE
                 }
             };
@@ -130,17 +142,64 @@ impl Forwarder {
         let Some(_elected) = lock.map_err(|error| error.problem())? else {
             return Ok(());
         };
-        let until = after(self.settings.unclear_rest);
+        let known = self.store.peer_state(self.peer.clone()).await;
+        let known = known.map_err(|error| error.problem())?.sender;
+        let until = after(self.settings.rest_after_death(known.slowest));
         let reclaimed = self.store.reclaim_outbox(self.peer.clone(), until).await;
         reclaimed.map_err(|error| error.problem())?;
-        self.set_status(|status| status.sending = true);
+        self.set_status(|status| {
+            status.sending = true;
+            status.down_since = known.down_since;
+            status.error = known.error.clone();
+        });
         let outbox = PeerOutbox::new(self.store.clone(), self.peer.clone());
         let (buddy, settings) = (self.buddy.clone(), self.settings.clone());
-        let sent = Delivery::new(outbox, buddy, settings, self.link.clone())
-            .run()
-            .await;
+        let delivery = Delivery::new(outbox, buddy, settings, self.link.clone(), known.slowest);
+        let sent = tokio::select! {
+            sent = delivery.run() => sent,
+            never = self.tell_others(known) => match never {},
+        };
         self.set_status(|status| status.sending = false);
         sent
+    }
+
+    /// Writes down how sending stands whenever that changes, for the other servers of this store and for the next sender.
+    async fn tell_others(&self, mut told: SenderState) -> Infallible {
+        /// At most this often: the pace changes all the time.
+        const EVERY: Duration = Duration::from_millis(500);
+        let mut status = self.link.status.subscribe();
+        loop {
+            let state = status.borrow_and_update().for_others();
+            if state != told {
+                match self
+                    .store
+                    .note_sender(self.peer.clone(), state.clone())
+                    .await
+                {
+                    Ok(()) => told = state,
+                    Err(error) => tracing::debug!(%error, "how sending stands was not noted"),
+                }
+            }
+            tokio::time::sleep(EVERY).await;
+            if status.changed().await.is_err() {
+                // The sender of the status lives in this very struct.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Returns how sending stands, whichever server of this store does it.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    pub async fn sender_state(&self) -> Result<SenderState, Problem> {
+        let own = self.link.status.borrow().clone();
+        if own.sending {
+            return Ok(own.for_others());
+        }
+        let known = self.store.peer_state(self.peer.clone()).await;
+        Ok(known.map_err(|error| error.problem())?.sender)
     }
 
     /// Looks whether the peer still has all that it acknowledged, and sends again what it lost. What was found is
