@@ -11,6 +11,7 @@ mod connect;
 mod error;
 mod http;
 
+pub use child::Launcher;
 pub use client::{CallReply, ClientSettings, McpClient, ServerInfo};
 pub use connect::Endpoint;
 pub use error::{ClientError, NotSent, Unclear};

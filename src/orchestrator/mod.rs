@@ -30,6 +30,7 @@ mod workflow;
 
 use crate::config::{Config, Durability as ConfiguredDurability, RootsConfig};
 use crate::error::{Fault, Problem};
+use crate::mcp_client::Launcher;
 use crate::pool::Pool;
 use crate::pool::worker::command::Host;
 use crate::pool::worker::{Worker, kinds};
@@ -130,6 +131,11 @@ impl Orchestrator {
             tail_bytes: config.limits.output_tail,
             env: env.clone().into(),
         };
+        let launcher = Launcher {
+            processes: host.processes.clone(),
+            // Not the start folder: a Session-Buddy takes a repository that it runs in for its own session's.
+            cwd: home.clone().unwrap_or_else(|| PathBuf::from("/")),
+        };
         let roots = match &config.roots {
             RootsConfig::Given(roots) => roots.clone(),
             RootsConfig::StartDir { .. } => Vec::new(),
@@ -154,7 +160,10 @@ impl Orchestrator {
         let peer = config.session_buddy.as_ref();
         let memories = Memories::new(MemoryParts {
             store: store.clone(),
-            peer: peer.map(|peer| memory::connect(peer, &base_env(env.iter().cloned(), &[], &[]))),
+            peer: peer.map(|peer| {
+                let env = base_env(env.iter().cloned(), &[], &[]);
+                memory::connect(peer, &env, launcher)
+            }),
             delivery: DeliverySettings::default(),
             cache: config.cache,
             collect_deadline: config.limits.collect_deadline,
@@ -190,8 +199,7 @@ impl Orchestrator {
             closing,
         }));
         core.watch_neighbours();
-        let memories = core.0.memories.clone();
-        core.0.tasks.spawn(async move { memories.resume().await });
+        core.0.memories.resume();
         Ok(core)
     }
 

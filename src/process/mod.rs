@@ -22,12 +22,14 @@ mod job;
 mod link;
 mod program;
 mod run;
+mod talk;
 mod wire;
 
 pub use error::SpawnError;
 pub use job::{Captured, Ended, Exit, Job, StopReason, Stream};
 pub use link::{Options, Processes};
 pub use program::{base_env, find_program};
+pub use talk::{Pipes, Program, Talking};
 
 /// Says whether programs that leave their process group die with the server too, and if not, why.
 ///

@@ -1,7 +1,7 @@
 //! The configured Session-Buddy as a client.
 
 use crate::config::PeerConfig;
-use crate::mcp_client::{ClientSettings, Endpoint, McpClient};
+use crate::mcp_client::{ClientSettings, Endpoint, Launcher, McpClient};
 use crate::model::{At, PeerName};
 use crate::session_buddy::SessionBuddy;
 use std::ffi::OsString;
@@ -12,8 +12,12 @@ pub(super) const NAME: &str = "session_buddy";
 
 /// Returns the Session-Buddy that the config names; nothing is connected before the first call.
 ///
-/// `env` is the whole environment of one that is started as a child.
-pub fn connect(peer: &PeerConfig, env: &[(OsString, OsString)]) -> (PeerName, SessionBuddy) {
+/// `env` is the whole environment of one that is started as a child, by `launcher`.
+pub fn connect(
+    peer: &PeerConfig,
+    env: &[(OsString, OsString)],
+    launcher: Launcher,
+) -> (PeerName, SessionBuddy) {
     let text = |part: &OsString| part.to_string_lossy().into_owned();
     let endpoint = match peer {
         PeerConfig::Http { url } => Endpoint::Http {
@@ -28,7 +32,11 @@ pub fn connect(peer: &PeerConfig, env: &[(OsString, OsString)]) -> (PeerName, Se
                 .collect(),
         },
     };
-    let client = McpClient::new(endpoint, ClientSettings::new(NAME));
+    let settings = ClientSettings {
+        launcher: Some(launcher),
+        ..ClientSettings::new(NAME)
+    };
+    let client = McpClient::new(endpoint, settings);
     // The peer remembers queries beyond this process's life, so each begins elsewhere.
     let seed = At::now().unix_ms().unsigned_abs() ^ u64::from(std::process::id()) << 40;
     (PeerName::new(NAME), SessionBuddy::new(client, seed))
