@@ -4,7 +4,7 @@ use super::driver::Delivery;
 use super::parts::{DeliverySettings, DeliveryStatus, Link, Outbox, Peer, Undelivered};
 use crate::error::{Fault, Problem};
 use crate::model::{At, MemoryId, OutboxEntry, PeerName, Reconciled, SendFailure, SenderState};
-use crate::session_buddy::{Marker, Outgoing, PeerError, SessionBuddy, Stored};
+use crate::session_buddy::{Marker, Outgoing, PeerError, PeerInfo, SessionBuddy, Stored};
 use crate::store::Store;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -104,6 +104,8 @@ pub struct Forwarder {
     pub link: Link,
 }
 
+/// How long a peer may take to tell its tools.
+const PROBE_LIMIT: Duration = Duration::from_secs(30);
 /// How long the start of a new sender waits before it looks again whether it may send.
 const ELECTION: Duration = Duration::from_secs(2);
 /// How long after a failure of the store sending begins anew.
@@ -200,6 +202,28 @@ impl Forwarder {
         }
         let known = self.store.peer_state(self.peer.clone()).await;
         Ok(known.map_err(|error| error.problem())?.sender)
+    }
+
+    /// Asks the peer whether it is there, and where nothing is on its way notes the answer: there is no traffic then
+    /// that would tell.
+    ///
+    /// # Errors
+    ///
+    /// The peer does not answer, or the store cannot be read.
+    pub async fn probe(&self) -> Result<PeerInfo, Problem> {
+        let asked = self.buddy.probe(Instant::now() + PROBE_LIMIT).await;
+        let asked = asked.map_err(|error| error.problem());
+        let counts = self.store.outbox_counts(self.peer.clone()).await;
+        if counts.map_err(|error| error.problem())?.open() == 0 {
+            self.set_status(|status| match &asked {
+                Ok(_) => (status.down_since, status.error) = (None, None),
+                Err(error) => {
+                    status.down_since.get_or_insert_with(At::now);
+                    status.error = Some(error.clone());
+                }
+            });
+        }
+        asked
     }
 
     /// Looks whether the peer still has all that it acknowledged, and sends again what it lost. What was found is
