@@ -8,33 +8,33 @@ use tokio::task::JoinSet;
 
 /// One request that came in.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
-    pub(super) path: String,
-    pub(super) session: Option<String>,
-    pub(super) body: Value,
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) session: Option<String>,
+    pub(crate) body: Value,
 }
 
 impl Request {
-    pub(super) fn method(&self) -> &str {
+    pub(crate) fn method(&self) -> &str {
         self.body["method"].as_str().unwrap_or_default()
     }
 }
 
 /// What the server writes: a status line, headers, a body. Nothing: it never answers.
-pub(super) type Answer = Option<(u16, String, String)>;
+pub(crate) type Answer = Option<(u16, String, String)>;
 
 type Script = Arc<dyn Fn(&Request) -> Answer + Send + Sync>;
 
 /// A running server; it ends when this is dropped.
-pub(super) struct Scripted {
-    pub(super) port: u16,
+pub(crate) struct Scripted {
+    pub(crate) port: u16,
     seen: Arc<Mutex<Vec<Request>>>,
     _tasks: JoinSet<()>,
 }
 
 impl Scripted {
     /// Starts a server that answers every request by `script`.
-    pub(super) async fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
             .expect("a port is free");
@@ -50,7 +50,7 @@ impl Scripted {
     }
 
     /// Starts an MCP server whose tool calls are answered by `call`.
-    pub(super) async fn mcp(call: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) async fn mcp(call: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         Self::start(move |request| match request.method() {
             "tools/call" => call(request),
             _ => handshake(request),
@@ -58,11 +58,22 @@ impl Scripted {
         .await
     }
 
-    pub(super) fn url(&self) -> String {
+    /// Starts an MCP server whose tools, their list included, are answered by `answer`.
+    pub(crate) async fn mcp_with(
+        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(move |request| match request.method() {
+            "tools/call" | "tools/list" => answer(request),
+            _ => handshake(request),
+        })
+        .await
+    }
+
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/mcp", self.port)
     }
 
-    pub(super) fn seen(&self, method: &str) -> Vec<Request> {
+    pub(crate) fn seen(&self, method: &str) -> Vec<Request> {
         let seen = self.seen.lock().expect("nothing panics with it");
         seen.iter()
             .filter(|request| request.method() == method)
@@ -72,7 +83,7 @@ impl Scripted {
 }
 
 /// Answers what comes before the first call as a server should.
-pub(super) fn handshake(request: &Request) -> Answer {
+pub(crate) fn handshake(request: &Request) -> Answer {
     match request.method() {
         "initialize" => {
             let result = json!({
@@ -91,13 +102,13 @@ pub(super) fn handshake(request: &Request) -> Answer {
     }
 }
 
-pub(super) fn json_answer(status: u16, body: &Value) -> Answer {
+pub(crate) fn json_answer(status: u16, body: &Value) -> Answer {
     let headers = "content-type: application/json\r\n".to_owned();
     Some((status, headers, body.to_string()))
 }
 
 /// A tool's success.
-pub(super) fn done(request: &Request) -> Answer {
+pub(crate) fn done(request: &Request) -> Answer {
     let result = json!({"content": [{"type": "text", "text": "done"}]});
     json_answer(
         200,

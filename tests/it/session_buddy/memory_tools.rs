@@ -151,7 +151,7 @@ async fn a_new_server_goes_on_with_what_an_earlier_one_left() {
         .insert_memories(vec![left], Some(peer.clone()))
         .await;
     stored.expect("it is stored");
-    bench.tools.resume().await;
+    bench.tools.resume();
     let deadline = real::soon();
     while bench
         .store
