@@ -4,8 +4,11 @@ use super::child::ChildGroup;
 use super::client::ClientSettings;
 use super::error::{ClientError, NotSent, Unclear, chain, excerpt};
 use super::http::{Backend, RedirectRefused};
+use super::progress::Listener;
+use crate::config::PeerConfig;
+use crate::process::base_env;
 use reqwest::header::{HeaderName, HeaderValue};
-use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
+use rmcp::model::ProtocolVersion;
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, ClientServiceExt, Peer, RoleClient, RunningService,
     ServiceError,
@@ -16,6 +19,7 @@ use rmcp::transport::streamable_http_client::{
     StreamableHttpClientTransport, StreamableHttpClientTransportConfig, StreamableHttpError,
 };
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,16 +42,49 @@ pub enum Endpoint {
     },
 }
 
+impl Endpoint {
+    /// Returns where the config says that a server is; one that is started as a child gets of `env`, this server's own
+    /// environment, what every program gets and what the config passes on.
+    pub fn of(peer: &PeerConfig, env: &[(OsString, OsString)]) -> Self {
+        let text = |part: OsString| part.to_string_lossy().into_owned();
+        match peer {
+            PeerConfig::Http { url, headers } => Self::Http {
+                url: url.clone(),
+                headers: headers.clone().into_iter().collect(),
+            },
+            PeerConfig::Stdio {
+                command,
+                env_pass,
+                env: set,
+            } => {
+                let set = set.iter().map(|(name, value)| (name.into(), value.into()));
+                let set: Vec<(OsString, OsString)> = set.collect();
+                let whole = base_env(env.iter().cloned(), env_pass, &set);
+                Self::Stdio {
+                    command: command.clone(),
+                    env: whole
+                        .into_iter()
+                        .map(|(name, value)| (text(name), text(value)))
+                        .collect(),
+                }
+            }
+        }
+    }
+}
+
 /// How long a TCP and TLS connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many POSTs rmcp sends at once; above any concurrency that a caller here chooses.
-const MAX_POSTS: usize = 1024;
+/// How many POSTs rmcp sends at once, cancellations among them; above what the slots of a few pools add up to, since
+/// the slots alone limit the calls.
+const MAX_POSTS: usize = 100_000;
+
 /// An initialized session.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: Peer<RoleClient>,
+    pub(super) listener: Listener,
     // std mutexes: each is locked once, to take its content out at the end.
-    service: Mutex<Option<RunningService<RoleClient, ClientConfig>>>,
+    service: Mutex<Option<RunningService<RoleClient, Listener>>>,
     child: Mutex<Option<ChildGroup>>,
 }
 
@@ -102,7 +139,7 @@ impl Connection {
             .reinit_on_expired_session(false);
         config.retry_config = Arc::new(NeverRetry::default());
         let transport = StreamableHttpClientTransport::with_client(backend, config);
-        let service = client_config()
+        let service = Listener::default()
             .serve_with_lifecycle(transport, lifecycle)
             .await
             .map_err(|error| handshake_error(&error, ""))?;
@@ -123,7 +160,7 @@ impl Connection {
             .map_err(|error| NotSent::Spawn(chain(&error)))?;
         let transport =
             AsyncRwTransport::new_client(stdout, stdin).with_max_line_length(settings.max_answer);
-        let started = client_config()
+        let started = Listener::default()
             .serve_with_lifecycle(transport, lifecycle)
             .await;
         match started {
@@ -132,9 +169,10 @@ impl Connection {
         }
     }
 
-    fn new(service: RunningService<RoleClient, ClientConfig>, child: Option<ChildGroup>) -> Self {
+    fn new(service: RunningService<RoleClient, Listener>, child: Option<ChildGroup>) -> Self {
         Self {
             peer: service.peer().clone(),
+            listener: service.service().clone(),
             service: Mutex::new(Some(service)),
             child: Mutex::new(child),
         }
@@ -158,13 +196,6 @@ impl Connection {
             child.end(grace).await;
         }
     }
-}
-
-fn client_config() -> ClientConfig {
-    ClientConfig::new(
-        ClientCapabilities::default(),
-        Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
-    )
 }
 
 fn header_map(headers: &[(String, String)]) -> Result<HashMap<HeaderName, HeaderValue>, NotSent> {

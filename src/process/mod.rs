@@ -20,6 +20,7 @@ mod error;
 pub mod guardian;
 mod job;
 mod link;
+mod open_files;
 mod program;
 mod run;
 mod talk;
@@ -28,6 +29,7 @@ mod wire;
 pub use error::SpawnError;
 pub use job::{Captured, Ended, Exit, Job, StopReason, Stream};
 pub use link::{Options, Processes};
+pub use open_files::raise_open_files;
 pub use program::{base_env, find_program};
 pub use talk::{Pipes, Program, Talking};
 

@@ -2,6 +2,8 @@
 
 mod architecture;
 mod clients;
+mod examples;
+mod kinds;
 mod mcp_client;
 mod memory;
 mod process;

@@ -165,7 +165,7 @@ impl Memories {
         let mut sources = vec![local_source()];
         if off {
             sources.push(SourceAnswer {
-                name: super::peer::NAME.to_owned(),
+                name: super::PEER.to_owned(),
                 status: SourceStatus::Off,
                 age_s: None,
                 error: None,

@@ -6,4 +6,4 @@ mod forward;
 mod kills;
 mod memory_tools;
 mod outbox;
-mod real;
+pub(crate) mod real;

@@ -19,13 +19,13 @@ const START: Duration = Duration::from_secs(180);
 
 /// Which front door a server has.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Profile {
+pub(crate) enum Profile {
     Default,
     Full,
 }
 
 impl Profile {
-    pub(super) const BOTH: [Self; 2] = [Self::Default, Self::Full];
+    pub(crate) const BOTH: [Self; 2] = [Self::Default, Self::Full];
 
     fn name(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl Profile {
 /// Returns the virtual environment with Session-Buddy, installing it where that was not done before.
 ///
 /// Nothing where it cannot be had; says so, and panics instead where it is required.
-pub(super) fn venv() -> Option<&'static Path> {
+pub(crate) fn venv() -> Option<&'static Path> {
     static VENV: OnceLock<Option<PathBuf>> = OnceLock::new();
     VENV.get_or_init(|| match install() {
         Ok(path) => Some(path),
@@ -54,7 +54,7 @@ pub(super) fn venv() -> Option<&'static Path> {
 }
 
 /// Says that a test did nothing.
-pub(super) fn skipped(test: &str) {
+pub(crate) fn skipped(test: &str) {
     say(&format!(
         "SKIPPED: {test}: no real Session-Buddy (needs Python 3.13 or newer and the package index once)"
     ));
@@ -79,7 +79,7 @@ fn install() -> Result<PathBuf, String> {
 }
 
 /// A running server with a HOME of its own; it ends with this process at the latest.
-pub(super) struct Server {
+pub(crate) struct Server {
     profile: Profile,
     port: u16,
     home: PathBuf,
@@ -88,7 +88,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts a server whose data survive a kill and waits until it answers.
-    pub(super) fn start(profile: Profile, home: &Path) -> Self {
+    pub(crate) fn start(profile: Profile, home: &Path) -> Self {
         let mut server = Self {
             profile,
             port: free_port(),
@@ -100,7 +100,7 @@ impl Server {
     }
 
     /// Starts a second server on the data of a running one.
-    pub(super) fn start_beside(other: &Self) -> Self {
+    pub(crate) fn start_beside(other: &Self) -> Self {
         let mut server = Self {
             profile: other.profile,
             port: free_port(),
@@ -112,12 +112,12 @@ impl Server {
     }
 
     /// Starts it again, on the same port and data.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.run(&["--prewarm"]);
     }
 
     /// Kills it with SIGKILL.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("it is a child of this process");
             child.wait().expect("it was killed");
@@ -130,7 +130,7 @@ impl Server {
         std::fs::remove_dir_all(self.home.join(".claude")).expect("it has data");
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
@@ -198,7 +198,7 @@ fn command(venv: &Path, profile: Profile, home: &Path) -> Command {
 }
 
 /// Returns a client of a server that it starts as a child process.
-pub(super) fn stdio(profile: Profile, home: &Path) -> McpClient {
+pub(crate) fn stdio(profile: Profile, home: &Path) -> McpClient {
     let settings = ClientSettings {
         launcher: Some(launcher()),
         ..ClientSettings::new("session-buddy")
@@ -221,7 +221,7 @@ fn stdio_endpoint(profile: Profile, home: &Path) -> Endpoint {
 }
 
 /// Returns the server that all tests of one front door share; nothing where there is no Session-Buddy.
-pub(super) fn shared(profile: Profile) -> Option<&'static Server> {
+pub(crate) fn shared(profile: Profile) -> Option<&'static Server> {
     static SERVERS: [OnceLock<Option<(Server, TempDir)>>; 2] = [OnceLock::new(), OnceLock::new()];
     let slot = &SERVERS[profile as usize];
     slot.get_or_init(|| {
@@ -239,7 +239,7 @@ fn free_port() -> u16 {
 }
 
 /// Returns an MCP client of the server on `port`.
-pub(super) fn client(port: u16) -> McpClient {
+pub(crate) fn client(port: u16) -> McpClient {
     let endpoint = Endpoint::Http {
         url: format!("http://127.0.0.1:{port}/mcp"),
         headers: Vec::new(),
@@ -248,7 +248,7 @@ pub(super) fn client(port: u16) -> McpClient {
 }
 
 /// Returns the adapter for the server on `port`.
-pub(super) fn buddy(port: u16) -> SessionBuddy {
+pub(crate) fn buddy(port: u16) -> SessionBuddy {
     SessionBuddy::new(client(port), rand_seed())
 }
 
@@ -258,7 +258,7 @@ fn rand_seed() -> u64 {
 }
 
 /// A memory of pool `it`.
-pub(super) fn outgoing(text: &str) -> Outgoing {
+pub(crate) fn outgoing(text: &str) -> Outgoing {
     Outgoing {
         marker: Marker {
             pool: "it".parse().expect("a pool name"),
@@ -270,6 +270,6 @@ pub(super) fn outgoing(text: &str) -> Outgoing {
 }
 
 /// The deadline of a call: one that only a hang reaches.
-pub(super) fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(120)
 }
