@@ -1,5 +1,6 @@
 //! The client handle: lazy connection, deadlines, session renewal, breaker.
 
+use super::child::Launcher;
 use super::connect::{CallFailure, Connection, Endpoint, call_failure};
 use super::error::{ClientError, NotSent, Unclear};
 use super::progress::{OnProgress, call_tool};
@@ -31,6 +32,11 @@ pub struct ClientSettings {
     pub breaker_rest: (Duration, Duration),
     /// The seed of the jitter.
     pub seed: u64,
+    /// The largest answer that is read, in bytes: a full listing of a memory server is megabytes. A larger one fails its
+    /// call, and over stdio ends the session.
+    pub max_answer: usize,
+    /// What starts a server that is a child process; without it, none is.
+    pub launcher: Option<Launcher>,
 }
 
 impl ClientSettings {
@@ -42,6 +48,8 @@ impl ClientSettings {
             breaker_threshold: 5,
             breaker_rest: (Duration::from_millis(500), Duration::from_secs(15)),
             seed: u64::from(std::process::id()),
+            max_answer: 64 << 20,
+            launcher: None,
         }
     }
 }
@@ -366,9 +374,10 @@ impl Shared {
 
     fn connect(&self) -> Connecting {
         let endpoint = self.endpoint.clone();
-        let limit = self.settings.connect_timeout;
+        let settings = self.settings.clone();
         async move {
-            let opened = tokio::time::timeout(limit, Connection::open(&endpoint)).await;
+            let opening = Connection::open(&endpoint, &settings);
+            let opened = tokio::time::timeout(settings.connect_timeout, opening).await;
             let unanswered = || NotSent::Connect("the handshake was not answered in time".into());
             opened.unwrap_or_else(|_| Err(unanswered())).map(Arc::new)
         }

@@ -1,6 +1,7 @@
 //! From an endpoint to a session, and from rmcp's errors to what they say about execution.
 
 use super::child::ChildGroup;
+use super::client::ClientSettings;
 use super::error::{ClientError, NotSent, Unclear, chain, excerpt};
 use super::http::{Backend, RedirectRefused};
 use super::progress::Listener;
@@ -76,8 +77,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many POSTs rmcp sends at once, cancellations among them; above what the slots of a few pools add up to, since
 /// the slots alone limit the calls.
 const MAX_POSTS: usize = 100_000;
-/// The largest answer that is read, in bytes: a full listing of a memory server is megabytes.
-const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// An initialized session.
 #[derive(Debug)]
@@ -91,8 +90,12 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects and initializes: the handshake of all protocol versions up to 2025-11-25 first, then the later one.
-    pub(super) async fn open(endpoint: &Endpoint) -> Result<Self, NotSent> {
-        let refused = match Self::open_with(endpoint, ClientLifecycleMode::Initialize).await {
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        settings: &ClientSettings,
+    ) -> Result<Self, NotSent> {
+        let greet = ClientLifecycleMode::Initialize;
+        let refused = match Self::open_with(endpoint, settings, greet).await {
             Err(refused @ NotSent::Handshake(_)) => refused,
             other => return other,
         };
@@ -100,22 +103,29 @@ impl Connection {
             preferred_versions: vec![ProtocolVersion::V_2026_07_28],
         };
         // The first refusal is the one to tell: most servers know only that handshake.
-        Self::open_with(endpoint, modern).await.map_err(|_| refused)
+        let opened = Self::open_with(endpoint, settings, modern).await;
+        opened.map_err(|_| refused)
     }
 
     async fn open_with(
         endpoint: &Endpoint,
+        settings: &ClientSettings,
         lifecycle: ClientLifecycleMode,
     ) -> Result<Self, NotSent> {
         match endpoint {
-            Endpoint::Http { url, headers } => Self::open_http(url, headers, lifecycle).await,
-            Endpoint::Stdio { command, env } => Self::open_stdio(command, env, lifecycle).await,
+            Endpoint::Http { url, headers } => {
+                Self::open_http(url, headers, settings, lifecycle).await
+            }
+            Endpoint::Stdio { command, env } => {
+                Self::open_stdio(command, env, settings, lifecycle).await
+            }
         }
     }
 
     async fn open_http(
         url: &str,
         headers: &[(String, String)],
+        settings: &ClientSettings,
         lifecycle: ClientLifecycleMode,
     ) -> Result<Self, NotSent> {
         let backend = Backend::new(CONNECT_TIMEOUT).map_err(|error| NotSent::Tls(chain(&error)))?;
@@ -124,8 +134,8 @@ impl Connection {
         let mut config = StreamableHttpClientTransportConfig::with_uri(url)
             .custom_headers(header_map(headers)?)
             .max_concurrent_requests(MAX_POSTS)
-            .max_sse_event_size(MAX_ANSWER)
-            .max_json_response_size(MAX_ANSWER)
+            .max_sse_event_size(settings.max_answer)
+            .max_json_response_size(settings.max_answer)
             .reinit_on_expired_session(false);
         config.retry_config = Arc::new(NeverRetry::default());
         let transport = StreamableHttpClientTransport::with_client(backend, config);
@@ -139,12 +149,17 @@ impl Connection {
     async fn open_stdio(
         command: &[String],
         env: &[(String, String)],
+        settings: &ClientSettings,
         lifecycle: ClientLifecycleMode,
     ) -> Result<Self, NotSent> {
-        let (mut child, (stdout, stdin)) =
-            ChildGroup::start(command, env).map_err(|error| NotSent::Spawn(chain(&error)))?;
+        let Some(launcher) = &settings.launcher else {
+            let nobody = "this client starts no programs";
+            return Err(NotSent::Spawn(nobody.to_owned()));
+        };
+        let (child, (stdout, stdin)) = ChildGroup::start(launcher, command, env)
+            .map_err(|error| NotSent::Spawn(chain(&error)))?;
         let transport =
-            AsyncRwTransport::new_client(stdout, stdin).with_max_line_length(MAX_ANSWER);
+            AsyncRwTransport::new_client(stdout, stdin).with_max_line_length(settings.max_answer);
         let started = Listener::default()
             .serve_with_lifecycle(transport, lifecycle)
             .await;

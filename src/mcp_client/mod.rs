@@ -12,6 +12,7 @@ mod error;
 mod http;
 mod progress;
 
+pub use child::Launcher;
 pub use client::{CallReply, ClientSettings, McpClient, ServerInfo};
 pub use connect::Endpoint;
 pub use error::{ClientError, NotSent, Unclear};

@@ -32,6 +32,7 @@ mod workflow;
 
 use crate::config::{Config, Durability as ConfiguredDurability, RootsConfig};
 use crate::error::{Fault, Problem};
+use crate::mcp_client::Launcher;
 use crate::model::PeerName;
 use crate::pool::Pool;
 use crate::pool::worker::command::Host;
@@ -139,6 +140,11 @@ impl Orchestrator {
             tail_bytes: config.limits.output_tail,
             env: env.clone().into(),
         };
+        let launcher = Launcher {
+            processes: host.processes.clone(),
+            // Not the start folder: a Session-Buddy takes a repository that it runs in for its own session's.
+            cwd: home.clone().unwrap_or_else(|| PathBuf::from("/")),
+        };
         let roots = match &config.roots {
             RootsConfig::Given(roots) => roots.clone(),
             RootsConfig::StartDir { .. } => Vec::new(),
@@ -163,7 +169,7 @@ impl Orchestrator {
         {
             tracing::warn!(%error, "calls to other servers may run out of sockets");
         }
-        let mut peers = Peers::new(&config, env.clone());
+        let mut peers = Peers::new(&config, env.clone(), Some(launcher));
         let workers = make_workers(&config, &host, &mut peers);
         let pools = make_pools(&config, &workers);
         let notices = Notices::default();
@@ -217,8 +223,7 @@ impl Orchestrator {
             closing,
         }));
         core.watch_neighbours();
-        let memories = core.0.memories.clone();
-        core.0.tasks.spawn(async move { memories.resume().await });
+        core.0.memories.resume();
         Ok(core)
     }
 

@@ -4,7 +4,7 @@ use super::Core;
 use super::memory::{BuddyPool, Collect, PEER, PoolNames};
 use crate::config::{Config, PeerConfig, SessionBuddyConfig};
 use crate::error::{Fault, Problem};
-use crate::mcp_client::{ClientSettings, Endpoint, McpClient};
+use crate::mcp_client::{ClientSettings, Endpoint, Launcher, McpClient};
 use crate::model::{At, PoolName};
 use crate::pool::worker::kinds::Servers;
 use crate::pool::worker::remote::{Remote, end_of};
@@ -23,6 +23,7 @@ const PROBE: Duration = Duration::from_secs(60);
 /// The servers, by where they are.
 pub(super) struct Peers {
     env: Vec<(OsString, OsString)>,
+    launcher: Option<Launcher>,
     memory: Option<PeerConfig>,
     clients: HashMap<PeerConfig, McpClient>,
     buddies: HashMap<PeerConfig, Buddy>,
@@ -38,10 +39,15 @@ struct Buddy {
 }
 
 impl Peers {
-    /// Returns no servers yet; `env` is this server's own environment.
-    pub(super) fn new(config: &Config, env: Vec<(OsString, OsString)>) -> Self {
+    /// Returns no servers yet; `env` is this server's own environment, `launcher` starts those that are children.
+    pub(super) fn new(
+        config: &Config,
+        env: Vec<(OsString, OsString)>,
+        launcher: Option<Launcher>,
+    ) -> Self {
         Self {
             env,
+            launcher,
             memory: config.session_buddy.clone(),
             clients: HashMap::new(),
             buddies: HashMap::new(),
@@ -101,7 +107,10 @@ impl Servers for Peers {
         if let Some(known) = self.clients.get(server) {
             return known.clone();
         }
-        let settings = ClientSettings::new(self.label(server));
+        let settings = ClientSettings {
+            launcher: self.launcher.clone(),
+            ..ClientSettings::new(self.label(server))
+        };
         let client = McpClient::new(Endpoint::of(server, &self.env), settings);
         self.clients.insert(server.clone(), client.clone());
         client
@@ -205,7 +214,7 @@ mod tests {
         });
         let mut config = config.expect("the defaults are good");
         config.session_buddy = Some(http("http://127.0.0.1:1/mcp"));
-        Peers::new(&config, Vec::new())
+        Peers::new(&config, Vec::new(), None)
     }
 
     fn http(url: &str) -> PeerConfig {

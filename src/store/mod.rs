@@ -19,6 +19,7 @@ mod memories;
 mod memory;
 mod outbox;
 mod ownership;
+mod peers;
 mod schema;
 mod search;
 mod thread;

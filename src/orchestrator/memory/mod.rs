@@ -130,10 +130,10 @@ impl Memories {
         Some(self.0.forwarding.as_ref()?.peer().clone())
     }
 
-    /// Goes on with what an earlier server left to be sent; does nothing where there is nothing.
-    pub async fn resume(&self) {
+    /// Begins to forward what there is and what will be there, or to wait for the turn to; does nothing without a peer.
+    pub fn resume(&self) {
         if let Some(forwarding) = &self.0.forwarding {
-            forwarding.resume().await;
+            forwarding.begin();
         }
     }
 

@@ -86,6 +86,17 @@ impl Scripted {
         .await
     }
 
+    /// Starts an MCP server whose tools, their list included, are answered by `answer`.
+    pub(crate) async fn mcp_with(
+        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(move |request| match request.method() {
+            "tools/call" | "tools/list" => answer(request),
+            _ => handshake(request),
+        })
+        .await
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/mcp", self.port)
     }

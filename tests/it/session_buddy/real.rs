@@ -1,5 +1,6 @@
 //! The real Session-Buddy: installed once for all test runs, started for this one.
 
+use crate::support::{launcher, say};
 use mahavishnu::mcp_client::{ClientSettings, Endpoint, McpClient};
 use mahavishnu::model::MemoryId;
 use mahavishnu::session_buddy::{Marker, Outgoing, SessionBuddy};
@@ -54,9 +55,9 @@ pub(crate) fn venv() -> Option<&'static Path> {
 
 /// Says that a test did nothing.
 pub(crate) fn skipped(test: &str) {
-    eprintln!(
+    say(&format!(
         "SKIPPED: {test}: no real Session-Buddy (needs Python 3.13 or newer and the package index once)"
-    );
+    ));
 }
 
 fn tests_folder() -> PathBuf {
@@ -123,6 +124,12 @@ impl Server {
         }
     }
 
+    /// Removes all its data, so that it restarts empty.
+    pub(super) fn wipe(&self) {
+        assert!(self.child.is_none(), "it has its data open");
+        std::fs::remove_dir_all(self.home.join(".claude")).expect("it has data");
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -153,7 +160,8 @@ impl Server {
         }
     }
 
-    fn log(&self) -> String {
+    /// Returns what it and those before it on the same data wrote.
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.home.join("server.log")).unwrap_or_default()
     }
 
@@ -189,8 +197,16 @@ fn command(venv: &Path, profile: Profile, home: &Path) -> Command {
     command
 }
 
-/// Returns where a server as a child process is.
-pub(crate) fn stdio(profile: Profile, home: &Path) -> Endpoint {
+/// Returns a client of a server that it starts as a child process.
+pub(crate) fn stdio(profile: Profile, home: &Path) -> McpClient {
+    let settings = ClientSettings {
+        launcher: Some(launcher()),
+        ..ClientSettings::new("session-buddy")
+    };
+    McpClient::new(stdio_endpoint(profile, home), settings)
+}
+
+fn stdio_endpoint(profile: Profile, home: &Path) -> Endpoint {
     let venv = venv().expect("the caller looked");
     let mut whole = command(venv, profile, home);
     whole.args(["--transport", "stdio", "--prewarm"]);

@@ -372,6 +372,20 @@ impl Server {
         }
     }
 
+    /// Returns the answer to `id` of a server that has ended, where it gave one.
+    pub(crate) fn answered(&mut self, id: i64) -> Option<Value> {
+        // The lines end with the server, and the reader of them soon after.
+        while let Ok(message) = self.lines.recv_timeout(HANG) {
+            match message["id"].as_i64() {
+                Some(id) => {
+                    self.early.insert(id, message);
+                }
+                None => self.notifications.push(message),
+            }
+        }
+        self.early.remove(&id)
+    }
+
     /// Returns the notifications that came so far and belong to no finished call.
     pub(crate) fn notifications(&mut self) -> &[Value] {
         while let Ok(message) = self.lines.try_recv() {
