@@ -11,6 +11,8 @@
 
 mod column;
 mod error;
+mod filters;
+mod fulltext;
 mod job;
 mod journal;
 mod lock;
@@ -19,9 +21,11 @@ mod memories;
 mod memory;
 mod outbox;
 mod ownership;
+mod rank;
 mod schema;
 mod search;
 mod thread;
+mod tokens;
 mod upkeep;
 mod words;
 mod workflows;
