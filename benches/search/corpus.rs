@@ -86,14 +86,28 @@ impl Corpus {
             n if n % 2 == 0 => "passed",
             _ => "failed",
         });
-        let pool = if n % 10_000 == 11 { "small" } else { ["local", "codex", "claude"][n % 3] };
-        let kind = if n % 1_000 == 5 { MemoryKind::Lesson } else { MemoryKind::Outcome };
+        let pool = if n % 10_000 == 11 {
+            "small"
+        } else {
+            ["local", "codex", "claude"][n % 3]
+        };
+        let kind = if n % 1_000 == 5 {
+            MemoryKind::Lesson
+        } else {
+            MemoryKind::Outcome
+        };
         let pool: PoolName = pool.parse().expect("a name");
         NewMemory {
             source_id: Some(n.to_string()),
             repo: (n % 4 == 0).then(|| format!("/home/user/code/r{}", n / 4 % 200)),
-            tags: if n % 50 == 0 { vec!["flaky".to_owned()] } else { Vec::new() },
-            created_at: At::from_unix_ms(1_700_000_000_000 + 1_000 * i64::try_from(n).expect("small")),
+            tags: if n % 50 == 0 {
+                vec!["flaky".to_owned()]
+            } else {
+                Vec::new()
+            },
+            created_at: At::from_unix_ms(
+                1_700_000_000_000 + 1_000 * i64::try_from(n).expect("small"),
+            ),
             ..NewMemory::new(kind, text, pool, "worker")
         }
     }

@@ -19,7 +19,10 @@ pub fn measure(runtime: &Runtime, (pools, each): (usize, usize)) {
     for _ in 0..TURNS {
         let ours = ours(runtime, &memories, each);
         let plain = bare(&memories, "");
-        let alike = bare(&memories, ", tokenize = 'unicode61 remove_diacritics 2', prefix = '2 3'");
+        let alike = bare(
+            &memories,
+            ", tokenize = 'unicode61 remove_diacritics 2', prefix = '2 3'",
+        );
         println!(
             "ours {ours:>7.0}  bare {plain:>7.0} (ratio {:.2})  bare with the same tokenizer and beginnings {alike:>7.0} (ratio {:.2})",
             ours / plain,
@@ -41,8 +44,12 @@ fn ours(runtime: &Runtime, memories: &[NewMemory], each: usize) -> f64 {
     let batches: Vec<_> = memories.chunks(each).map(<[_]>::to_vec).collect();
     let begun = Instant::now();
     runtime.block_on(async {
-        let stored = batches.into_iter().map(|batch| store.insert_memories(batch, None));
-        futures_util::future::try_join_all(stored).await.expect("stored");
+        let stored = batches
+            .into_iter()
+            .map(|batch| store.insert_memories(batch, None));
+        futures_util::future::try_join_all(stored)
+            .await
+            .expect("stored");
     });
     let rate = rate(memories.len(), begun);
     runtime.block_on(store.close());
@@ -61,8 +68,12 @@ fn bare(memories: &[NewMemory], options: &str) -> f64 {
     let begun = Instant::now();
     let all = db.transaction().expect("begun");
     {
-        let mut row = all.prepare("INSERT INTO memories (text) VALUES (?1)").expect("prepared");
-        let mut words = all.prepare("INSERT INTO fts (rowid, text) VALUES (?1, ?2)").expect("prepared");
+        let mut row = all
+            .prepare("INSERT INTO memories (text) VALUES (?1)")
+            .expect("prepared");
+        let mut words = all
+            .prepare("INSERT INTO fts (rowid, text) VALUES (?1, ?2)")
+            .expect("prepared");
         for new in memories {
             let m = row.insert([&new.text]).expect("stored");
             words.execute((m, &new.text)).expect("indexed");

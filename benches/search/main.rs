@@ -71,7 +71,10 @@ fn fill(runtime: &Runtime, folder: &Path, size: usize) {
     }
     runtime.block_on(store.close());
     std::fs::write(done, "").expect("noted");
-    println!("{size} memories stored in {:.1} s", begun.elapsed().as_secs_f64());
+    println!(
+        "{size} memories stored in {:.1} s",
+        begun.elapsed().as_secs_f64()
+    );
 }
 
 fn measure(runtime: &Runtime, folder: &Path, size: usize) {
@@ -92,7 +95,12 @@ fn measure(runtime: &Runtime, folder: &Path, size: usize) {
         println!("{:<34} {row}", class.name);
         all.extend(row.warm);
     }
-    println!("{:<34} {:>7.2} {:>7.2}", "all", at(&mut all, 0.5), at(&mut all, 0.99));
+    println!(
+        "{:<34} {:>7.2} {:>7.2}",
+        "all",
+        at(&mut all, 0.5),
+        at(&mut all, 0.99)
+    );
 }
 
 /// What was measured of a class.
@@ -107,7 +115,13 @@ struct Row {
 }
 
 impl Row {
-    fn of(runtime: &Runtime, store: &Store, folder: &Path, bare: &Connection, class: &Class) -> Self {
+    fn of(
+        runtime: &Runtime,
+        store: &Store,
+        folder: &Path,
+        bare: &Connection,
+        class: &Class,
+    ) -> Self {
         let mut row = Self {
             warm: Vec::new(),
             cold: Vec::new(),
@@ -123,11 +137,19 @@ impl Row {
             for _ in 0..ASKED {
                 row.warm.push(ask(runtime, store, query).0);
             }
-            let ours: BTreeSet<_> = page.hits.iter().map(|hit| hit.memory.id.to_string()).collect();
+            let ours: BTreeSet<_> = page
+                .hits
+                .iter()
+                .map(|hit| hit.memory.id.to_string())
+                .collect();
             let theirs = queries::exact(bare, query, expression);
             let common = theirs.iter().filter(|id| ours.contains(*id)).count();
             #[expect(clippy::cast_precision_loss, reason = "at most ten")]
-            let part = if theirs.is_empty() { 1.0 } else { common as f64 / theirs.len() as f64 };
+            let part = if theirs.is_empty() {
+                1.0
+            } else {
+                common as f64 / theirs.len() as f64
+            };
             row.overlap += part;
             let begun = Instant::now();
             while row.bare.is_empty() || begun.elapsed() < BARE_TIME {
@@ -142,7 +164,11 @@ impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         #[expect(clippy::cast_precision_loss, reason = "a few queries")]
         let queries = self.queries as f64;
-        let (warm, cold, bare) = (&mut self.warm.clone(), &mut self.cold.clone(), &mut self.bare.clone());
+        let (warm, cold, bare) = (
+            &mut self.warm.clone(),
+            &mut self.cold.clone(),
+            &mut self.bare.clone(),
+        );
         write!(
             f,
             "{:>7.2} {:>7.2} {:>7.1} {:>8.2} {:>4}/{} {:>8.2}",
@@ -157,7 +183,11 @@ impl std::fmt::Display for Row {
     }
 }
 
-fn ask(runtime: &Runtime, store: &Store, query: &MemoryQuery) -> (f64, mahavishnu::model::MemoryPage) {
+fn ask(
+    runtime: &Runtime,
+    store: &Store,
+    query: &MemoryQuery,
+) -> (f64, mahavishnu::model::MemoryPage) {
     let query = query.clone();
     let begun = Instant::now();
     let page = runtime.block_on(store.find_memories(query)).expect("found");
@@ -192,5 +222,8 @@ fn cold(runtime: &Runtime, folder: &Path, query: &MemoryQuery) -> f64 {
 fn at(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
-    values.get(((last as f64) * part).round() as usize).copied().unwrap_or(f64::NAN)
+    values
+        .get(((last as f64) * part).round() as usize)
+        .copied()
+        .unwrap_or(f64::NAN)
 }

@@ -11,14 +11,25 @@ pub struct Class {
     pub queries: Vec<(MemoryQuery, String)>,
 }
 
-fn class(name: &'static str, texts: impl IntoIterator<Item = String>, narrow: impl Fn(&mut MemoryQuery)) -> Class {
+fn class(
+    name: &'static str,
+    texts: impl IntoIterator<Item = String>,
+    narrow: impl Fn(&mut MemoryQuery),
+) -> Class {
     let query = |text: String| {
         let expression = expression(&text);
-        let mut query = MemoryQuery { text, limit: 10, ..MemoryQuery::default() };
+        let mut query = MemoryQuery {
+            text,
+            limit: 10,
+            ..MemoryQuery::default()
+        };
         narrow(&mut query);
         (query, expression)
     };
-    Class { name, queries: texts.into_iter().map(query).collect() }
+    Class {
+        name,
+        queries: texts.into_iter().map(query).collect(),
+    }
 }
 
 /// Returns the expression: all of the words, or any where one is `absent`.
@@ -41,7 +52,10 @@ fn expression(text: &str) -> String {
 pub fn classes() -> Vec<Class> {
     let of = |ranks: &[usize]| ranks.iter().map(|&rank| word(rank)).collect::<Vec<_>>();
     let with = |ranks: &[usize], more: &str| {
-        ranks.iter().map(|&rank| format!("{} {more}", word(rank))).collect::<Vec<_>>()
+        ranks
+            .iter()
+            .map(|&rank| format!("{} {more}", word(rank)))
+            .collect::<Vec<_>>()
     };
     let first = word(0);
     let many = |count| {
@@ -59,25 +73,69 @@ pub fn classes() -> Vec<Class> {
         class("rare words", of(&[9_000, 20_000, 40_000]), all),
         class("an absent word", ["absentword".to_owned()], all),
         class("two frequent words", with(&[0, 1, 4], &word(2)), all),
-        class("two frequent, hardly together", ["passed failed".to_owned()], all),
-        class("five frequent words", [(0..5).map(word).collect::<Vec<_>>().join(" ")], all),
-        class("a rare and a frequent word", with(&[9_000, 20_000], &first), all),
-        class("a word in 1% and one in 61%", with(&[600, 700], &first), all),
+        class(
+            "two frequent, hardly together",
+            ["passed failed".to_owned()],
+            all,
+        ),
+        class(
+            "five frequent words",
+            [(0..5).map(word).collect::<Vec<_>>().join(" ")],
+            all,
+        ),
+        class(
+            "a rare and a frequent word",
+            with(&[9_000, 20_000], &first),
+            all,
+        ),
+        class(
+            "a word in 1% and one in 61%",
+            with(&[600, 700], &first),
+            all,
+        ),
         class("beginnings of 1 to 4 letters", prefixes, all),
-        class("a phrase of frequent words", [format!("\"{} {}\"", word(0), word(1))], all),
-        class("a phrase that is nowhere", [format!("\"failed {}\"", word(0))], all),
-        class("any of: a frequent and an absent", with(&[0, 3], "absentword"), all),
+        class(
+            "a phrase of frequent words",
+            [format!("\"{} {}\"", word(0), word(1))],
+            all,
+        ),
+        class(
+            "a phrase that is nowhere",
+            [format!("\"failed {}\"", word(0))],
+            all,
+        ),
+        class(
+            "any of: a frequent and an absent",
+            with(&[0, 3], "absentword"),
+            all,
+        ),
         class("any of 8 frequent words", many(8), all),
         class("any of 60 frequent words", many(60), all),
-        class("frequent, pool of few", frequent(), |query| query.pools = vec!["small".parse().expect("a name")]),
-        class("frequent, pool of many", frequent(), |query| query.pools = vec!["codex".parse().expect("a name")]),
-        class("frequent, lessons", frequent(), |query| query.kinds = vec![MemoryKind::Lesson]),
-        class("frequent, a repository", frequent(), |query| query.repo = Some("r7".to_owned())),
-        class("frequent, a tag", frequent(), |query| query.tags = vec!["flaky".to_owned()]),
-        class("frequent, the oldest 2,000", frequent(), |query| query.until = Some(At::from_unix_ms(1_700_002_000_000))),
+        class("frequent, pool of few", frequent(), |query| {
+            query.pools = vec!["small".parse().expect("a name")]
+        }),
+        class("frequent, pool of many", frequent(), |query| {
+            query.pools = vec!["codex".parse().expect("a name")]
+        }),
+        class("frequent, lessons", frequent(), |query| {
+            query.kinds = vec![MemoryKind::Lesson]
+        }),
+        class("frequent, a repository", frequent(), |query| {
+            query.repo = Some("r7".to_owned())
+        }),
+        class("frequent, a tag", frequent(), |query| {
+            query.tags = vec!["flaky".to_owned()]
+        }),
+        class("frequent, the oldest 2,000", frequent(), |query| {
+            query.until = Some(At::from_unix_ms(1_700_002_000_000))
+        }),
         class("no words", nothing(), all),
-        class("no words, pool of few", nothing(), |query| query.pools = vec!["small".parse().expect("a name")]),
-        class("no words, lessons", nothing(), |query| query.kinds = vec![MemoryKind::Lesson]),
+        class("no words, pool of few", nothing(), |query| {
+            query.pools = vec!["small".parse().expect("a name")]
+        }),
+        class("no words, lessons", nothing(), |query| {
+            query.kinds = vec![MemoryKind::Lesson]
+        }),
         class("no words, a tag and a pool", nothing(), |query| {
             query.tags = vec!["flaky".to_owned()];
             query.pools = vec!["codex".parse().expect("a name")];
@@ -115,7 +173,9 @@ fn filters(query: &MemoryQuery) -> (String, Vec<Value>) {
 
 fn ids(db: &Connection, sql: &str, values: Vec<Value>) -> Vec<String> {
     let mut statement = db.prepare_cached(sql).expect("prepared");
-    let rows = statement.query_map(params_from_iter(values), |row| row.get(0)).expect("asked");
+    let rows = statement
+        .query_map(params_from_iter(values), |row| row.get(0))
+        .expect("asked");
     rows.collect::<Result<_, _>>().expect("read")
 }
 
@@ -123,7 +183,9 @@ fn ids(db: &Connection, sql: &str, values: Vec<Value>) -> Vec<String> {
 pub fn exact(db: &Connection, query: &MemoryQuery, expression: &str) -> Vec<String> {
     let (filters, mut values) = filters(query);
     if expression.is_empty() {
-        let sql = format!("SELECT id FROM memories WHERE 1 {filters} ORDER BY created_at_ms DESC, m DESC LIMIT 10");
+        let sql = format!(
+            "SELECT id FROM memories WHERE 1 {filters} ORDER BY created_at_ms DESC, m DESC LIMIT 10"
+        );
         return ids(db, &sql, values);
     }
     values.insert(0, Value::from(expression.to_owned()));

@@ -55,7 +55,10 @@ impl Filters {
         ];
         for (than, at) in range {
             if let Some(at) = at {
-                filters.add(&format!("memories.created_at_ms {than} ?"), [Value::from(at)]);
+                filters.add(
+                    &format!("memories.created_at_ms {than} ?"),
+                    [Value::from(at)],
+                );
             }
         }
         let (since, until) = (range[0].1, range[1].1);
@@ -89,10 +92,20 @@ impl Filters {
     }
 
     /// Returns the newest rows up to `last`, newest first, within the filters by time and by a lone pool.
-    pub(super) fn newest(&self, db: &Connection, last: i64, most: usize) -> Result<Vec<i64>, StoreError> {
-        let ordered = |condition: &str| condition == "pool IN (?)" || condition.starts_with("created");
+    pub(super) fn newest(
+        &self,
+        db: &Connection,
+        last: i64,
+        most: usize,
+    ) -> Result<Vec<i64>, StoreError> {
+        let ordered =
+            |condition: &str| condition == "pool IN (?)" || condition.starts_with("created");
         let (mut sql, mut values) = (String::new(), vec![Value::from(last)]);
-        for (condition, of) in self.indexed.iter().filter(|(condition, _)| ordered(condition)) {
+        for (condition, of) in self
+            .indexed
+            .iter()
+            .filter(|(condition, _)| ordered(condition))
+        {
             sql.push_str(" AND ");
             sql.push_str(condition);
             values.extend(of.iter().cloned());

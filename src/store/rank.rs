@@ -77,7 +77,10 @@ impl<'a> Ranker<'a> {
                     None => continue 'entries,
                 }
             }
-            found.push(Candidate { m: entry.m, promise });
+            found.push(Candidate {
+                m: entry.m,
+                promise,
+            });
         }
         found
     }
@@ -93,13 +96,20 @@ impl<'a> Ranker<'a> {
         let mut rests: Vec<&[Entry]> = self.lists.iter().map(Vec::as_slice).collect();
         let mut sums = vec![0.0; BLOCK];
         let mut found = Vec::new();
-        while let Some(first) = rests.iter().filter_map(|rest| rest.first()).map(|entry| entry.m).min() {
+        while let Some(first) = rests
+            .iter()
+            .filter_map(|rest| rest.first())
+            .map(|entry| entry.m)
+            .min()
+        {
             for (list, rest) in rests.iter_mut().enumerate() {
                 let place = |entry: &Entry| {
                     let place = usize::try_from(entry.m.checked_sub(first)?).ok();
                     place.filter(|place| *place < BLOCK)
                 };
-                while let Some((place, entry)) = rest.first().and_then(|entry| Some((place(entry)?, entry))) {
+                while let Some((place, entry)) =
+                    rest.first().and_then(|entry| Some((place(entry)?, entry)))
+                {
                     sums[place] += self.promise(list, entry.frequency);
                     *rest = &rest[1..];
                 }

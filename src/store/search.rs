@@ -148,7 +148,11 @@ fn scored(
         });
         if let Some((words, boost, text_hash)) = read.optional()? {
             let score = scores.of(m, words?) * boost;
-            candidates.push(Candidate { m, score, text_hash });
+            candidates.push(Candidate {
+                m,
+                score,
+                text_hash,
+            });
         }
     }
     Ok(candidates)
@@ -183,11 +187,19 @@ fn newest(
         values[0] = Value::from(m);
         let read = row.query_row(params_from_iter(&values), |row| {
             let text_hash = row.get(1)?;
-            Ok((row.get::<_, i64>(0)?, Candidate { m, score: 0.0, text_hash }))
+            Ok((
+                row.get::<_, i64>(0)?,
+                Candidate {
+                    m,
+                    score: 0.0,
+                    text_hash,
+                },
+            ))
         });
         found.extend(read.optional()?);
     }
-    found.sort_by_key(|(created_at_ms, candidate)| std::cmp::Reverse((*created_at_ms, candidate.m)));
+    found
+        .sort_by_key(|(created_at_ms, candidate)| std::cmp::Reverse((*created_at_ms, candidate.m)));
     Ok(found.into_iter().map(|(_, candidate)| candidate).collect())
 }
 

@@ -23,7 +23,8 @@ pub(super) fn terms(db: &Connection, words: &Words) -> Result<Vec<Term>, StoreEr
         insert.execute(params![number, word.text])?;
     }
     let mut tokens = vec![Vec::new(); words.words.len()];
-    let mut read = db.prepare_cached("SELECT doc, term FROM temp.asked_tokens ORDER BY doc, offset")?;
+    let mut read =
+        db.prepare_cached("SELECT doc, term FROM temp.asked_tokens ORDER BY doc, offset")?;
     let mut rows = read.query([])?;
     while let Some(row) = rows.next()? {
         let word = usize::try_from(row.get::<_, i64>(0)?).ok();

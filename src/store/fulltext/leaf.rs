@@ -66,7 +66,12 @@ impl Leaf {
     }
 
     /// Reads the word that begins at `at`, of which `word` is the one before; leaves `at` at its list.
-    pub(super) fn word(&self, at: &mut usize, first: bool, word: &mut Vec<u8>) -> Result<(), Damage> {
+    pub(super) fn word(
+        &self,
+        at: &mut usize,
+        first: bool,
+        word: &mut Vec<u8>,
+    ) -> Result<(), Damage> {
         let bytes = &self.bytes[..self.end];
         let kept = if first { 0 } else { size(varint(bytes, at)?)? };
         let new = size(varint(bytes, at)?)?;
@@ -94,7 +99,10 @@ pub(super) struct ListReader {
 impl ListReader {
     /// Begins a list.
     pub(super) fn new() -> Self {
-        Self { whole: true, ..Self::default() }
+        Self {
+            whole: true,
+            ..Self::default()
+        }
     }
 
     /// Reads the list's part of one leaf; `visit` gets each row's number and positions.
@@ -114,7 +122,11 @@ impl ListReader {
         }
         while at < part.len() {
             let number = varint(part, &mut at)?.cast_signed();
-            self.row = if self.whole { number } else { self.row.wrapping_add(number) };
+            self.row = if self.whole {
+                number
+            } else {
+                self.row.wrapping_add(number)
+            };
             self.whole = false;
             // The lowest bit marks a row as deleted; one without positions is as good as none.
             let bytes = size(varint(part, &mut at)?)? >> 1;

@@ -122,7 +122,10 @@ impl Lists {
 )]
 fn reach(spread: u64, leaves: u64, stored: &RangeInclusive<i64>) -> Reach {
     if spread <= leaves {
-        return Reach { from: i64::MIN, part: 1.0 };
+        return Reach {
+            from: i64::MIN,
+            part: 1.0,
+        };
     }
     let span = stored.end().saturating_sub(*stored.start()).max(0) as f64 + 1.0;
     let rows = (span * leaves as f64 / spread as f64).max(1.0).floor();
@@ -173,11 +176,7 @@ type Start = (i64, u64);
 const COLUMN_SHIFT: u32 = 32;
 
 /// Keeps, word by word beginning with the rarest, the places where the phrase may still begin.
-fn phrase(
-    index: &mut Index<'_>,
-    words: &[Vec<Key>],
-    from: i64,
-) -> Result<Vec<Entry>, StoreError> {
+fn phrase(index: &mut Index<'_>, words: &[Vec<Key>], from: i64) -> Result<Vec<Entry>, StoreError> {
     let mut order = Vec::new();
     for (at, keys) in words.iter().enumerate() {
         let mut spread = 0;
@@ -244,4 +243,3 @@ fn starts_of(
     found.dedup();
     Ok(found)
 }
-

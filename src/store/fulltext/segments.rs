@@ -153,7 +153,9 @@ impl<'db> Index<'db> {
             .query_row(params![segment.id, word], |row| row.get::<_, i64>(0))
             .optional()?;
         // The lowest bit tells of an index over the list's leaves.
-        Ok(found.map_or(segment.first, |found| found >> 1).max(segment.first))
+        Ok(found
+            .map_or(segment.first, |found| found >> 1)
+            .max(segment.first))
     }
 
     /// Returns the last leaf that may hold anything less than `word`.
@@ -162,7 +164,9 @@ impl<'db> Index<'db> {
             .after
             .query_row(params![segment.id, word], |row| row.get::<_, i64>(0))
             .optional()?;
-        Ok(found.map_or(segment.last, |found| found >> 1).min(segment.last))
+        Ok(found
+            .map_or(segment.last, |found| found >> 1)
+            .min(segment.last))
     }
 
     fn read(&mut self, segment: Segment, leaf: i64) -> Result<(), StoreError> {
@@ -230,7 +234,11 @@ impl<'db> Index<'db> {
             }
             let next = starts.get(number + 1);
             let end = next.copied().unwrap_or(self.leaf.end);
-            let part = self.leaf.bytes.get(at..end).ok_or(Damage("a list outside its leaf"))?;
+            let part = self
+                .leaf
+                .bytes
+                .get(at..end)
+                .ok_or(Damage("a list outside its leaf"))?;
             let mut list = ListReader::new();
             list.part(part, visit)?;
             if next.is_none() {
@@ -281,7 +289,13 @@ impl<'db> Index<'db> {
     }
 
     /// Returns the leaf from which on, `at` or later, the list of `word` has all its rows from `from` on.
-    fn leaf_with(&mut self, segment: Segment, at: i64, word: &[u8], from: i64) -> Result<i64, StoreError> {
+    fn leaf_with(
+        &mut self,
+        segment: Segment,
+        at: i64,
+        word: &[u8],
+        from: i64,
+    ) -> Result<i64, StoreError> {
         let end = self.leaf_after(segment, &Key::One(word.to_vec()).end())?;
         if at >= end {
             return Ok(at);

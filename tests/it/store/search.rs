@@ -45,7 +45,8 @@ impl Random {
             source_id: Some(n.to_string()),
             tags: (0..self.below(3)).map(|_| self.word()).collect(),
             repo: (self.below(2) == 0).then(|| format!("/repos/{}", self.word())),
-            ..NewMemory::new(kind, self.text(words), pool, "worker")
+            // Equal texts would be one hit.
+            ..NewMemory::new(kind, self.text(words) + &format!("n{n}"), pool, "worker")
         }
     }
 
@@ -63,7 +64,11 @@ impl Random {
                 let length = 1 + self.below(5);
                 let beginning: String = text.chars().take(length).collect();
                 // Several words in one, of which the last is a beginning.
-                let lead = if self.below(3) == 0 { self.word() + "-" } else { String::new() };
+                let lead = if self.below(3) == 0 {
+                    self.word() + "-"
+                } else {
+                    String::new()
+                };
                 query.push_str(&format!("{lead}{beginning}* "));
                 terms.push(format!("\"{lead}{beginning}\" *"));
             } else {
@@ -93,8 +98,12 @@ fn expected(db: &Connection, expression: &str, pool: Option<&str>) -> Vec<(Strin
         .expect("prepared");
     let values = [Some(expression), pool].into_iter().flatten();
     let values = values.map(|value| Value::from(value.to_owned()));
-    let rows = statement.query_map(params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)));
-    rows.expect("asked").collect::<Result<_, _>>().expect("read")
+    let rows = statement.query_map(params_from_iter(values), |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    });
+    rows.expect("asked")
+        .collect::<Result<_, _>>()
+        .expect("read")
 }
 
 async fn compare(store: &Store, db: &Connection, random: &mut Random, queries: usize) {
@@ -104,7 +113,10 @@ async fn compare(store: &Store, db: &Connection, random: &mut Random, queries: u
         let pool = (random.below(4) == 0).then_some("one");
         let query = MemoryQuery {
             text: text.clone(),
-            pools: pool.iter().map(|pool| pool.parse().expect("a name")).collect(),
+            pools: pool
+                .iter()
+                .map(|pool| pool.parse().expect("a name"))
+                .collect(),
             limit: 10_000,
             ..MemoryQuery::default()
         };
@@ -116,14 +128,25 @@ async fn compare(store: &Store, db: &Connection, random: &mut Random, queries: u
             expected_hits = expected(db, &terms.join(" OR "), pool);
         }
         found_any += usize::from(!expected_hits.is_empty());
-        let hits: Vec<_> = page.hits.iter().map(|hit| hit.memory.id.to_string()).collect();
+        let hits: Vec<_> = page
+            .hits
+            .iter()
+            .map(|hit| hit.memory.id.to_string())
+            .collect();
         let ids: Vec<_> = expected_hits.iter().map(|hit| hit.0.clone()).collect();
         assert_eq!(hits, ids, "{text}");
         for (hit, (_, score)) in page.hits.iter().zip(&expected_hits) {
-            assert!((hit.score - score).abs() < 1e-9, "{text}: {} {score}", hit.score);
+            assert!(
+                (hit.score - score).abs() < 1e-9,
+                "{text}: {} {score}",
+                hit.score
+            );
         }
     }
-    assert!(found_any > queries / 2 && fell_back > 0, "{found_any} {fell_back}");
+    assert!(
+        found_any > queries / 2 && fell_back > 0,
+        "{found_any} {fell_back}"
+    );
 }
 
 fn file(dir: &Path) -> Connection {
@@ -151,7 +174,8 @@ async fn every_answer_is_bm25s_own() {
     compare(&store, &db, &mut random, 100).await;
 
     // One segment, then newer ones beside it.
-    db.execute_batch("INSERT INTO memories_fts (memories_fts) VALUES ('optimize')").expect("merged");
+    db.execute_batch("INSERT INTO memories_fts (memories_fts) VALUES ('optimize')")
+        .expect("merged");
     compare(&store, &db, &mut random, 100).await;
     for n in 0..200 {
         let new = vec![random.memory(10_000 + n)];
@@ -162,7 +186,8 @@ async fn every_answer_is_bm25s_own() {
         assert!(store.forget(id).await.expect("forgotten"));
     }
     // A merge that is not finished.
-    db.execute_batch("INSERT INTO memories_fts (memories_fts, rank) VALUES ('merge', 5)").expect("merged");
+    db.execute_batch("INSERT INTO memories_fts (memories_fts, rank) VALUES ('merge', 5)")
+        .expect("merged");
     compare(&store, &db, &mut random, 100).await;
 }
 
@@ -176,19 +201,44 @@ async fn as_many_matches_as_are_ranked_are_ranked_exactly() {
         let text = format!("alpha {} n{n}", "beta ".repeat(n * 7 % 31));
         NewMemory::new(MemoryKind::Outcome, text, pool.clone(), "worker")
     };
-    store.insert_memories((0..RANKED).map(new).collect(), None).await.expect("stored");
+    store
+        .insert_memories((0..RANKED).map(new).collect(), None)
+        .await
+        .expect("stored");
     let db = file(dir.path());
-    let query = || MemoryQuery { text: "alpha".to_owned(), limit: 10_000, ..MemoryQuery::default() };
+    let query = || MemoryQuery {
+        text: "alpha".to_owned(),
+        limit: 10_000,
+        ..MemoryQuery::default()
+    };
     let page = store.find_memories(query()).await.expect("found");
-    let ids: Vec<_> = page.hits.iter().map(|hit| hit.memory.id.to_string()).collect();
-    let all: Vec<_> = expected(&db, "alpha", None).into_iter().map(|hit| hit.0).collect();
-    assert!(!page.approximate && page.notes.is_empty(), "{:?}", page.notes);
+    let ids: Vec<_> = page
+        .hits
+        .iter()
+        .map(|hit| hit.memory.id.to_string())
+        .collect();
+    let all: Vec<_> = expected(&db, "alpha", None)
+        .into_iter()
+        .map(|hit| hit.0)
+        .collect();
+    assert!(
+        !page.approximate && page.notes.is_empty(),
+        "{:?}",
+        page.notes
+    );
     assert_eq!(ids, all);
 
-    store.insert_memories(vec![new(RANKED)], None).await.expect("stored");
+    store
+        .insert_memories(vec![new(RANKED)], None)
+        .await
+        .expect("stored");
     let page = store.find_memories(query()).await.expect("found");
     assert!(page.approximate && page.hits.len() == RANKED);
-    assert!(page.notes[0].contains("4001 memories match"), "{:?}", page.notes);
+    assert!(
+        page.notes[0].contains("4001 memories match"),
+        "{:?}",
+        page.notes
+    );
 }
 
 #[tokio::test]
@@ -197,30 +247,69 @@ async fn a_filter_that_leaves_few_finds_them_among_very_many_matches() {
     let store = open(dir.path());
     let new = |n: usize| {
         let small = n % 2_000 == 3;
-        let pool: PoolName = if small { "small" } else { "large" }.parse().expect("a name");
-        let kind = if n % 2_000 == 5 { MemoryKind::Lesson } else { MemoryKind::Outcome };
+        let pool: PoolName = if small { "small" } else { "large" }
+            .parse()
+            .expect("a name");
+        let kind = if n % 2_000 == 5 {
+            MemoryKind::Lesson
+        } else {
+            MemoryKind::Outcome
+        };
         NewMemory {
             repo: (n % 2_000 == 9).then(|| "/repos/rare".to_owned()),
-            tags: if n % 2_000 == 11 { vec!["rare".to_owned()] } else { Vec::new() },
+            tags: if n % 2_000 == 11 {
+                vec!["rare".to_owned()]
+            } else {
+                Vec::new()
+            },
             // Those that are asked for have the word least often.
-            ..NewMemory::new(kind, format!("{} n{n}", "alpha ".repeat(1 + n % 2_000 / 20)), pool, "worker")
+            ..NewMemory::new(
+                kind,
+                format!("{} n{n}", "alpha ".repeat(1 + n % 2_000 / 20)),
+                pool,
+                "worker",
+            )
         }
     };
     for batch in 0..10 {
         let new = (batch * 1_000..(batch + 1) * 1_000).map(new);
-        store.insert_memories(new.collect(), None).await.expect("stored");
+        store
+            .insert_memories(new.collect(), None)
+            .await
+            .expect("stored");
     }
-    let base = MemoryQuery { limit: 10, ..MemoryQuery::default() };
+    let base = MemoryQuery {
+        limit: 10,
+        ..MemoryQuery::default()
+    };
     let narrowed = [
-        MemoryQuery { pools: vec!["small".parse().expect("a name")], ..base.clone() },
-        MemoryQuery { kinds: vec![MemoryKind::Lesson], ..base.clone() },
-        MemoryQuery { repo: Some("/repos/rare".to_owned()), ..base.clone() },
-        MemoryQuery { repo: Some("rare".to_owned()), ..base.clone() },
-        MemoryQuery { tags: vec!["rare".to_owned()], ..base.clone() },
+        MemoryQuery {
+            pools: vec!["small".parse().expect("a name")],
+            ..base.clone()
+        },
+        MemoryQuery {
+            kinds: vec![MemoryKind::Lesson],
+            ..base.clone()
+        },
+        MemoryQuery {
+            repo: Some("/repos/rare".to_owned()),
+            ..base.clone()
+        },
+        MemoryQuery {
+            repo: Some("rare".to_owned()),
+            ..base.clone()
+        },
+        MemoryQuery {
+            tags: vec!["rare".to_owned()],
+            ..base.clone()
+        },
     ];
     for query in narrowed {
         for text in ["alpha", ""] {
-            let query = MemoryQuery { text: text.to_owned(), ..query.clone() };
+            let query = MemoryQuery {
+                text: text.to_owned(),
+                ..query.clone()
+            };
             let page = store.find_memories(query.clone()).await.expect("found");
             assert!(!page.approximate, "{query:?} {:?}", page.notes);
             assert_eq!(page.hits.len(), 5, "{query:?}");
