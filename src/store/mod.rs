@@ -11,6 +11,8 @@
 
 mod column;
 mod error;
+mod filters;
+mod fulltext;
 mod job;
 mod journal;
 mod lock;
@@ -20,9 +22,11 @@ mod memory;
 mod outbox;
 mod ownership;
 mod peers;
+mod rank;
 mod schema;
 mod search;
 mod thread;
+mod tokens;
 mod upkeep;
 mod words;
 mod workflows;
