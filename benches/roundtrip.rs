@@ -8,6 +8,7 @@
 mod harness;
 
 use harness::client::{Client, Link, World, tool_call};
+use harness::peers::bare_server;
 use harness::{Bench, Goal, Unit, each, linux, rate, skip};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -88,17 +89,6 @@ fn path_text(path: &Path) -> String {
     path.to_str()
         .expect("the build's paths are UTF-8")
         .to_owned()
-}
-
-/// Cargo builds the examples beside the benchmarks' programs, but tells their paths to nobody.
-fn bare_server() -> PathBuf {
-    let program =
-        Path::new(env!("CARGO_BIN_EXE_mahavishnu")).with_file_name("examples/bare_server");
-    assert!(
-        program.exists(),
-        "build it first: cargo build --release --example bare_server"
-    );
-    program
 }
 
 /// One tool call and the answer that all servers give to it.

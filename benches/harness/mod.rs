@@ -8,7 +8,9 @@
 #![allow(dead_code, reason = "each benchmark uses its own part of it")]
 
 pub(crate) mod client;
+pub(crate) mod corpus;
 pub(crate) mod linux;
+pub(crate) mod peers;
 pub(crate) mod record;
 
 pub(crate) use record::{Goal, Record, Row, Unit};

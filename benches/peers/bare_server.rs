@@ -1,7 +1,8 @@
 //! The floor of a tool call over stdio: rmcp and nothing else. Also a stand-in for any server whose answer is known.
 //!
-//! `bare_server [--answer FILE] [--threads N] [TOOL...]`: every tool (`answer`, unless named) answers the tool result in
-//! FILE, or a text of two bytes. On one thread, or on N.
+//! `bare_server [--answer FILE] [--delay-ms MS] [--at-once N] [--threads N] [TOOL...]`: every tool (`answer`, unless named)
+//! answers the tool result in FILE, or a text of two bytes; at once, or after a delay with so many calls at work. On one
+//! thread, or on N.
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, JsonObject,
@@ -15,12 +16,21 @@ use std::error::Error;
 use std::io::{self, stdin, stdout};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::runtime::Builder;
+use tokio::sync::Semaphore;
 
 struct Bare {
     answer: CallToolResult,
     tools: Vec<Tool>,
+    delay: Option<Delay>,
+}
+
+/// What a slow server does before it answers.
+struct Delay {
+    time: Duration,
+    at_once: Semaphore,
 }
 
 impl ServerHandler for Bare {
@@ -41,12 +51,17 @@ impl ServerHandler for Bare {
         _: CallToolRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        if let Some(delay) = &self.delay {
+            let _turn = delay.at_once.acquire().await;
+            tokio::time::sleep(delay.time).await;
+        }
         Ok(self.answer.clone().into())
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut answer = CallToolResult::success(vec![ContentBlock::text("{}")]);
+    let (mut delay_ms, mut at_once) = (0, 1);
     let mut threads = 1;
     let mut names = Vec::new();
     let mut args = std::env::args().skip(1);
@@ -54,6 +69,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
             "--answer" => answer = serde_json::from_slice(&std::fs::read(value()?)?)?,
+            "--delay-ms" => delay_ms = value()?.parse()?,
+            "--at-once" => at_once = value()?.parse()?,
             "--threads" => threads = value()?.parse()?,
             name => names.push(name.to_owned()),
         }
@@ -67,9 +84,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tools = names
         .into_iter()
         .map(|name| Tool::new(name, "Answers the same to everything.", schema.clone()));
+    let delay = (delay_ms > 0).then(|| Delay {
+        time: Duration::from_millis(delay_ms),
+        at_once: Semaphore::new(at_once),
+    });
     let server = Bare {
         answer,
         tools: tools.collect(),
+        delay,
     };
     let mut runtime = match threads {
         1 => Builder::new_current_thread(),
