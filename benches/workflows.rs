@@ -7,7 +7,7 @@
 mod harness;
 
 use harness::client::{Client, Link, World};
-use harness::{Bench, Goal, Unit, linux, rate, skip};
+use harness::{Bench, Goal, Unit, each, linux, rate, skip};
 use serde_json::json;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -29,7 +29,7 @@ fn main() {
     for (slots, goals) in [(2, [None; 3]), (8, goals), (64, [None; 3])] {
         throughput(&bench, &world, items, slots, goals);
     }
-    peak(&bench);
+    growth(&bench);
 }
 
 fn pool(slots: usize) -> String {
@@ -147,28 +147,29 @@ fn has_gnu_parallel() -> bool {
     asked.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("GNU parallel"))
 }
 
-/// The server's and its guardian's peak memory after a large workflow.
-fn peak(bench: &Bench) {
+/// How a workflow's time grows with its items, and the server's and its guardian's peak memory after the largest.
+fn growth(bench: &Bench) {
     const LIMIT_BYTES: f64 = 60e6;
-    let items = bench.size(10_000, 50);
+    let sizes: &[usize] = bench.size(&[10, 100, 1_000, 10_000], &[2, 20]);
     let world = World::new(&pool(8));
-    let mut server = None;
-    let mut turn = || {
-        let server = server.get_or_insert_with(|| {
-            world.make_repos(items);
-            Client::start(world.server(), Link::Pipes)
-        });
-        run(server, items);
-        vec![linux::memory(server.pid(), "VmHWM").map_or(f64::NAN, |bytes| bytes as f64)]
-    };
-    if linux::memory(std::process::id(), "VmHWM").is_none() {
-        return skip("peak memory", "only Linux tells it");
+    let mut server = Client::start(world.server(), Link::Pipes);
+    for &items in sizes {
+        world.make_repos(items);
+        bench
+            .figure("a workflow of true, 8 slots", Unit::Nanoseconds)
+            .of(items)
+            .rounds(if items < 10_000 { 3 } else { 1 })
+            .add("mahavishnu", || each(1, || run(&mut server, items)))
+            .run();
     }
+    let Some(peak) = linux::memory(server.pid(), "VmHWM") else {
+        return skip("peak memory", "only Linux tells it");
+    };
     bench
-        .figure("peak memory of a workflow, guardian included", Unit::Bytes)
-        .of(items)
+        .figure("peak memory after it, guardian included", Unit::Bytes)
+        .of(sizes[sizes.len() - 1])
         .rounds(1)
-        .add("mahavishnu", &mut turn)
+        .add("mahavishnu", || vec![peak as f64])
         .add("the limit", || vec![LIMIT_BYTES])
         .goal(Goal::AtMost(1.0))
         .run();

@@ -148,10 +148,9 @@ impl<'a> Figure<'a> {
             .iter()
             .map(|turns| turns.iter().map(|turn| quantile(turn, 0.5)).collect())
             .collect();
-        let worst = if self.unit.more_is_better() {
-            0.01
-        } else {
-            0.99
+        let worst = match self.unit {
+            Unit::PerSecond => 0.01,
+            Unit::Nanoseconds | Unit::Bytes => 0.99,
         };
         let rows = self.subjects.iter().enumerate().map(|(at, subject)| {
             let ratios = medians[0].iter().zip(&medians[at]);

@@ -51,11 +51,6 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// Returns whether more is better.
-    pub(crate) fn more_is_better(self) -> bool {
-        self == Self::PerSecond
-    }
-
     /// Returns `value` with three digits and a unit that fits.
     pub(crate) fn show(self, value: f64) -> String {
         let scales: &[(f64, &str)] = match self {

@@ -11,6 +11,9 @@
 
 mod column;
 mod error;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod job;
 mod journal;
 mod lock;
