@@ -5,7 +5,7 @@
 
 mod harness;
 
-use harness::client::{Client, Link, World};
+use harness::client::{Client, Link, World, remote_pool};
 use harness::corpus::memory;
 use harness::peers::bare_server;
 use harness::{Bench, Goal, Unit, each, linux, skip};
@@ -13,6 +13,7 @@ use mahavishnu::orchestrator::router::{PoolSpec, Router};
 use mahavishnu::store::{Durability, Store, StoreOptions};
 use serde_json::json;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 const MB: f64 = 1e6;
 
@@ -22,6 +23,7 @@ fn main() {
     many_pools(&bench);
     cold_start(&bench);
     idle(&bench);
+    in_flight(&bench);
     many_memories(&bench);
     bench
         .figure("size of the program", Unit::Bytes)
@@ -130,6 +132,38 @@ fn many_pools(bench: &Bench) {
                 vec![(resident(own).expect("it lives") - before).max(1.0)]
             })
             .run();
+    }
+}
+
+/// What each item adds that runs, all at the same time.
+fn in_flight(bench: &Bench) {
+    const TASK_MS: usize = 60_000;
+    let sizes: &[usize] = bench.size(&[100, 1_000, 10_000], &[10]);
+    for &items in sizes {
+        let world = World::new(&remote_pool(items, TASK_MS));
+        world.make_repos(items);
+        let mut server = Client::start(world.server(), Link::Pipes);
+        let arguments =
+            json!({"repos": ["r*"], "task": "wait", "isolation": "in_place", "wait_s": 0});
+        let mut state = server.call("execute_workflow_parallel", arguments);
+        let started = Instant::now();
+        while state["counts"]["running"] != items {
+            let late = started.elapsed() > Duration::from_millis(TASK_MS as u64);
+            assert!(!late, "not all run at once: {state:#}");
+            let id =
+                json!({"workflow_id": state["workflow_id"], "wait_for": "change", "wait_s": 0.2});
+            state = server.call("get_workflow", id);
+        }
+        let Some(bytes) = linux::memory_alone(server.pid(), "VmRSS") else {
+            return skip("memory of items in flight", "only Linux tells it");
+        };
+        bench
+            .figure("memory with items in flight", Unit::Bytes)
+            .of(items)
+            .rounds(1)
+            .add("mahavishnu", || vec![bytes as f64])
+            .run();
+        server.kill();
     }
 }
 

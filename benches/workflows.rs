@@ -6,9 +6,9 @@
 
 mod harness;
 
-use harness::client::{Client, Link, World};
+use harness::client::{Client, Link, World, remote_pool};
 use harness::{Bench, Goal, Unit, each, linux, rate, skip};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -30,6 +30,7 @@ fn main() {
         throughput(&bench, &world, items, slots, goals);
     }
     growth(&bench);
+    remote_tasks(&bench);
 }
 
 fn pool(slots: usize) -> String {
@@ -83,10 +84,15 @@ fn throughput(bench: &Bench, world: &World, items: usize, slots: usize, goals: G
     figure.run();
 }
 
-/// Runs one workflow over the repositories `r*` to its end.
+/// Runs [`PROGRAM`] in the repositories `r*`.
 fn run(server: &mut Client, items: usize) {
     let arguments = json!({"repos": ["r*"], "command": [PROGRAM], "wait_s": 45});
-    let mut state = server.call("execute_workflow_parallel", arguments);
+    run_as(server, &arguments, items);
+}
+
+/// Runs one workflow to its end.
+fn run_as(server: &mut Client, arguments: &Value, items: usize) {
+    let mut state = server.call("execute_workflow_parallel", arguments.clone());
     while state["status"] == "running" {
         let arguments =
             json!({"workflow_id": state["workflow_id"], "wait_for": "done", "wait_s": 45});
@@ -145,6 +151,27 @@ fn feed(program: &str, flags: [&str; 2], items: usize, slots: usize) {
 fn has_gnu_parallel() -> bool {
     let asked = Command::new("parallel").arg("--version").output();
     asked.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("GNU parallel"))
+}
+
+/// Tasks of 50 ms on the tools of another server, in as many slots as no machine has programs for.
+fn remote_tasks(bench: &Bench) {
+    const TASK_MS: usize = 50;
+    let (slots, items) = bench.size((1_000, 10_000), (10, 20));
+    let world = World::new(&remote_pool(slots, TASK_MS));
+    world.make_repos(items);
+    let mut server = Client::start(world.server(), Link::Pipes);
+    let arguments = json!({"repos": ["r*"], "task": "wait", "isolation": "in_place", "wait_s": 45});
+    bench
+        .figure("tasks of 50 ms on mcp workers", Unit::PerSecond)
+        .of(slots)
+        .rounds(3)
+        .add("mahavishnu", || {
+            rate(items, || run_as(&mut server, &arguments, items))
+        })
+        .add("what the slots allow", || {
+            vec![(slots * 1_000 / TASK_MS) as f64]
+        })
+        .run();
 }
 
 /// How a workflow's time grows with its items, and the server's and its guardian's peak memory after the largest.

@@ -1,5 +1,6 @@
 //! A thin, blocking client of an MCP server on stdio: lines in, lines out, nothing parsed while it is measured.
 
+use super::peers::bare_server;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -143,6 +144,11 @@ impl Client {
         self.buffer.truncate(old + got);
     }
 
+    /// Ends the server at once, whatever it does; its guardian ends what it runs.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it is ours");
+    }
+
     /// Returns the server's process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
@@ -236,4 +242,15 @@ impl World {
             .current_dir(self.repos());
         command
     }
+}
+
+/// Returns the config of one pool whose tasks are calls of another server's tool that take `task_ms` each, all at once.
+pub(crate) fn remote_pool(slots: usize, task_ms: usize) -> String {
+    let program = bare_server();
+    format!(
+        "[[pools]]\nname = \"remote\"\nworker = \"remote\"\nmax_workers = {slots}\n\
+         [workers.remote]\nkind = \"mcp\"\ntool = \"answer\"\narguments = {{ text = \"{{task}}\" }}\n\
+         server.command = [{program:?}, \"--delay-ms\", \"{task_ms}\", \"--at-once\", \"{slots}\"]\n\
+         [limits]\nmax_items = 100000\n"
+    )
 }

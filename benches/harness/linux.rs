@@ -7,14 +7,19 @@ use std::process::{Command, Stdio};
 ///
 /// Pages that they share are counted for each of them.
 pub(crate) fn memory(pid: u32, field: &str) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-    let number = line.trim_matches([':', ' ', '\t']).strip_suffix(" kB")?;
-    let own = number.parse::<u64>().ok()? * 1_024;
+    let own = memory_alone(pid, field)?;
     let below = children(pid)
         .into_iter()
         .filter_map(|child| memory(child, field));
     Some(own + below.sum::<u64>())
+}
+
+/// Returns the same of the process alone.
+pub(crate) fn memory_alone(pid: u32, field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let number = line.trim_matches([':', ' ', '\t']).strip_suffix(" kB")?;
+    Some(number.parse::<u64>().ok()? * 1_024)
 }
 
 fn children(pid: u32) -> Vec<u32> {
