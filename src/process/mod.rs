@@ -18,6 +18,9 @@
 mod capture;
 mod error;
 pub mod guardian;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod job;
 mod link;
 mod open_files;

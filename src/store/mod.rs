@@ -13,6 +13,9 @@ mod column;
 mod error;
 mod filters;
 mod fulltext;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod job;
 mod journal;
 mod lock;
