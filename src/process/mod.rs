@@ -17,6 +17,7 @@
 
 mod capture;
 mod error;
+mod grace;
 pub mod guardian;
 mod job;
 mod link;
@@ -25,6 +26,7 @@ mod run;
 mod wire;
 
 pub use error::SpawnError;
+pub use grace::Grace;
 pub use job::{Captured, Ended, Exit, Job, StopReason, Stream};
 pub use link::{Options, Processes};
 pub use program::{base_env, find_program};
