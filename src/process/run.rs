@@ -150,6 +150,9 @@ impl Running {
                     let now = Instant::now();
                     if drained_at.is_some_and(|at| at <= now) {
                         if self.stdout.capture.has_room() && self.stderr.capture.has_room() {
+                            // On a busy machine it may be this side that is late with what was written in time.
+                            self.hear(Stream::Stdout, on_output);
+                            self.hear(Stream::Stderr, on_output);
                             break;
                         }
                         // It is the disk that is late.
