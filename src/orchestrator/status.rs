@@ -8,7 +8,7 @@ use super::{Orchestrator, arguments};
 use crate::api::{ClosePool, Detail, Health, ListPools, ListPoolsResult, PoolRow, SetPool};
 use crate::config::{MAX_WORKERS, QUEUE};
 use crate::error::{ErrorKind, Fault, Problem};
-use crate::model::{Filter, PoolName};
+use crate::model::PoolName;
 use crate::pool::Pool;
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
@@ -182,7 +182,9 @@ impl Orchestrator {
                         None => {}
                     }
                 });
-                self.end_unroutable().await;
+                if labels.is_some() {
+                    self.0.engine.end_unroutable().await;
+                }
             }
             None => self.make(&args.name, args.worker, max_workers, labels, args.draining)?,
         }
@@ -278,7 +280,7 @@ impl Orchestrator {
         row.temporary = true;
         self.0.pools.remove(key);
         self.0.pools.ring();
-        self.end_unroutable().await;
+        self.0.engine.end_unroutable().await;
         Ok(row)
     }
 
@@ -301,15 +303,6 @@ impl Orchestrator {
         }
     }
 
-    /// Ends items that wait for pools of which none is left.
-    async fn end_unroutable(&self) {
-        let all = self.0.pools.all();
-        self.0
-            .engine
-            .end_unroutable(|filter| all.iter().any(|pool| fits(&pool.spec, filter)))
-            .await;
-    }
-
     async fn one_row(&self, name: &PoolName) -> Result<PoolRow, Problem> {
         let standing = self
             .0
@@ -320,15 +313,6 @@ impl Orchestrator {
         let probe = probes.pop().unwrap_or(Answer::Late);
         Ok(row(&standing, probe, Detail::Full, &BTreeMap::new()))
     }
-}
-
-fn fits(spec: &PoolSpec, filter: &Filter) -> bool {
-    (filter.pools.is_empty() || filter.pools.contains(&spec.name))
-        && (filter.workers.is_empty() || filter.workers.contains(&spec.worker))
-        && filter
-            .labels
-            .iter()
-            .all(|label| spec.labels.contains(label))
 }
 
 fn labels(labels: Vec<String>) -> Result<Vec<String>, Problem> {

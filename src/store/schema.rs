@@ -21,7 +21,11 @@ const CACHED_STATEMENTS: usize = 128;
 const WAL_KEPT_BYTES: i64 = 16 << 20;
 
 /// The schema's history. A released entry never changes; the version is how many of them a file has seen.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/replies.sql"),
+];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// How much an acknowledged write survives.
