@@ -11,3 +11,4 @@ mod server;
 mod session_buddy;
 mod store;
 mod support;
+mod workflow;
