@@ -94,7 +94,7 @@ async fn guarded(processes: Processes) -> bool {
         tail_bytes: 4096,
         deadline: Some(Instant::now() + Duration::from_secs(600)),
         stall: None,
-        grace: Duration::from_secs(5),
+        grace: Duration::from_secs(5).into(),
     };
     processes
         .run(job, &mut |_, _| {}, &CancellationToken::new())

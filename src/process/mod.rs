@@ -17,6 +17,7 @@
 
 mod capture;
 mod error;
+mod grace;
 pub mod guardian;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
@@ -30,6 +31,7 @@ mod talk;
 mod wire;
 
 pub use error::SpawnError;
+pub use grace::Grace;
 pub use job::{Captured, Ended, Exit, Job, StopReason, Stream};
 pub use link::{Options, Processes};
 pub use open_files::raise_open_files;

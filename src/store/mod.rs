@@ -39,7 +39,7 @@ pub use journal::Created;
 pub use lock::OwnerState;
 pub use lookup::{StoredWorkflow, WorkflowQuery, WorkflowSummary};
 pub use memories::PeerLock;
-pub use ownership::{Adopted, Notice, OwnerRequest, Recovered};
+pub use ownership::{Adopted, Asked, Notice, OwnerRequest, Recovered};
 pub use schema::Durability;
 pub use upkeep::{Pruned, Retention, StoreHealth};
 

@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             tail_bytes: 4096,
             deadline: None,
             stall: None,
-            grace: Duration::from_secs(5),
+            grace: Duration::from_secs(5).into(),
         };
         let processes = processes.clone();
         running.spawn(async move {

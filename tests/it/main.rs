@@ -13,3 +13,4 @@ mod server;
 mod session_buddy;
 mod store;
 mod support;
+mod workflow;
