@@ -12,7 +12,7 @@ use crate::orchestrator::pools::Slot;
 use crate::pool::worker::command::outcome;
 use crate::pool::worker::{End, Event, Events, Outcome, RepoRef, Task};
 use crate::process::Job;
-use crate::redact::redact;
+use crate::redact::{CONTEXT_BYTES, redact};
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
@@ -256,11 +256,9 @@ impl Engine {
         }
         problem.message = redact(&problem.message).into_owned();
         record.stage = Some(stage);
-        record.cause = Some(cause::of(
-            &problem,
-            &record.repo,
-            record.output_tail.as_deref(),
-        ));
+        let cause = cause::of(&problem, &record.repo, record.output_tail.as_deref());
+        // Colours that were taken out can have stood within a secret.
+        record.cause = Some(redact(&cause).into_owned());
         record.error = Some(problem);
     }
 
@@ -383,6 +381,7 @@ impl Lines<'_> {
             stderr_log: log("stderr"),
             log_cap_bytes: host.log_cap_bytes,
             tail_bytes: host.tail_bytes,
+            context_bytes: CONTEXT_BYTES,
             deadline: self.deadline,
             stall: self.settings.stall,
             grace: self.engine.limits.grace,
