@@ -199,6 +199,9 @@ impl Orchestrator {
         for &item in &chosen {
             let place = item as usize;
             if let (Some(work), Some(old)) = (works.get_mut(place), items.get_mut(place)) {
+                if work.work.is_forgotten() {
+                    return Err(forgotten(item));
+                }
                 if let Some(hint) = &args.hint {
                     work.work = hinted(&work.work, hint, old)?;
                 }
@@ -221,6 +224,12 @@ impl Orchestrator {
         self.0.engine.take_up(Arc::new(run));
         Ok(())
     }
+}
+
+fn forgotten(item: ItemIndex) -> Problem {
+    let message = format!("what item {item} was to do was forgotten with the memory of it");
+    Problem::new(ErrorKind::NotFound, message)
+        .with_hint("start a new workflow; only the items that are left can be resumed")
 }
 
 /// Returns the items to run again.

@@ -30,7 +30,7 @@ mod watch;
 pub mod when;
 mod workflow;
 
-use crate::config::{Config, Durability as ConfiguredDurability, RootsConfig};
+use crate::config::{Config, Durability as ConfiguredDurability, RootsConfig, StoreConfig};
 use crate::error::{Fault, Problem};
 use crate::mcp_client::Launcher;
 use crate::model::PeerName;
@@ -117,14 +117,7 @@ impl Orchestrator {
             home,
             guardian_program,
         } = setup;
-        let store = Store::open(StoreOptions {
-            dir: config.store.dir.clone(),
-            durability: match config.store.durability {
-                ConfiguredDurability::Full => Durability::Full,
-                ConfiguredDurability::Normal => Durability::Normal,
-            },
-        })
-        .map_err(|error| error.problem())?;
+        let store = open_store(&config.store)?;
         let path = env
             .iter()
             .find(|(name, _)| name == "PATH")
@@ -242,6 +235,22 @@ impl Orchestrator {
         };
         let _ = tokio::time::timeout(CLOSE_LIMIT, tidy).await;
     }
+}
+
+/// Opens the store that the config names.
+///
+/// # Errors
+///
+/// The state directory cannot be made or locked.
+pub fn open_store(config: &StoreConfig) -> Result<Store, Problem> {
+    let options = StoreOptions {
+        dir: config.dir.clone(),
+        durability: match config.durability {
+            ConfiguredDurability::Full => Durability::Full,
+            ConfiguredDurability::Normal => Durability::Normal,
+        },
+    };
+    Store::open(options).map_err(|error| error.problem())
 }
 
 type Workers = BTreeMap<String, Arc<dyn Worker>>;

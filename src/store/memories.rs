@@ -1,7 +1,6 @@
 //! The store's methods for memories and the outbox.
 
 use super::lock::open_lock_file;
-use super::upkeep::{self, Log};
 use super::{Store, StoreError, memory, outbox, search};
 use crate::model::{
     At, CollectedBatch, DeadLetter, InsertReport, Memory, MemoryId, MemoryPage, MemoryQuery,
@@ -118,24 +117,6 @@ impl Store {
             memory::collect(db, &pool, since, after, limit, forward_to.as_ref())
         })
         .await
-    }
-
-    /// Removes a memory for good: from the tables, the full-text index, the file and its log, and with an outcome the
-    /// output tail that the journal keeps of its attempt. Returns whether it was there. The attempt's log files are the
-    /// caller's to remove.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Locked`] where a reader keeps the log in use: the memory is gone, but its text may still stand
-    /// there; calling this again finishes it.
-    pub async fn forget(&self, id: MemoryId) -> Result<bool, StoreError> {
-        let removed = self
-            .write("forget a memory", move |db| memory::forget(db, id))
-            .await?;
-        match self.between("empty the log", upkeep::checkpoint).await? {
-            Log::Empty => Ok(removed),
-            Log::InUse => Err(StoreError::Locked),
-        }
     }
 
     /// Tries to become the one sender to `peer`; nothing where another server is.

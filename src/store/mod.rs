@@ -11,6 +11,7 @@
 
 mod column;
 mod error;
+mod forget;
 mod job;
 mod journal;
 mod lock;
@@ -28,6 +29,7 @@ mod words;
 mod workflows;
 
 pub use error::StoreError;
+pub use forget::Forgotten;
 pub use journal::Created;
 pub use lock::OwnerState;
 pub use lookup::{StoredWorkflow, WorkflowQuery, WorkflowSummary};
@@ -232,7 +234,7 @@ impl Store {
         loop {
             let batch = self
                 .write("remove old memories", move |db| {
-                    memory::prune(db, kinds, before, upkeep::PRUNE_BATCH)
+                    forget::prune(db, kinds, before, upkeep::PRUNE_BATCH)
                 })
                 .await?;
             removed += u64::from(batch);

@@ -5,6 +5,7 @@
 //! ranked or kept (`store`), sent (`delivery`) or worded for the peer (`session_buddy`).
 
 mod collect;
+mod forget;
 mod forwarding;
 mod ids;
 mod keep;
@@ -15,6 +16,7 @@ mod remote;
 mod search;
 
 pub use collect::Collect;
+pub use forget::forget;
 pub(super) use outcome::outcome;
 pub use peer_pool::BuddyPool;
 

@@ -31,6 +31,8 @@ struct Search {
     query: MemoryQuery,
     limit: usize,
     words: Vec<String>,
+    /// Whether the caller bounds the time; `query` is also bounded by the paging.
+    timed: bool,
     refresh: bool,
     position: Position,
 }
@@ -127,6 +129,7 @@ impl Memories {
         };
         Ok(Search {
             words: words(&call.query),
+            timed: call.since.is_some() || call.until.is_some(),
             query: MemoryQuery {
                 text: call.query.clone(),
                 pools: call.pools.clone(),
@@ -190,7 +193,7 @@ impl Memories {
         told: Told,
     ) -> Result<CrossPoolSearchResult, Problem> {
         let next = local.next;
-        let remote = self.known(&search.query, &told.hits).await?;
+        let remote = self.known(&search, &told.hits).await?;
         let local = local.hits.into_iter().map(|hit| Found {
             memory: Some(hit),
             remote: None,
@@ -210,8 +213,10 @@ impl Memories {
     }
 
     /// Returns the peer's hits, ours with what the store has of them, without those that the filters keep out.
-    async fn known(&self, query: &MemoryQuery, hits: &[PeerHit]) -> Result<Vec<Found>, Problem> {
+    async fn known(&self, search: &Search, hits: &[PeerHit]) -> Result<Vec<Found>, Problem> {
         let ids: Vec<MemoryId> = hits.iter().filter_map(id_of).collect();
+        let forgotten = self.0.store.forgotten(ids.clone()).await;
+        let forgotten = forgotten.map_err(|error| error.problem())?;
         let mut ours: HashMap<MemoryId, MemoryHit> = HashMap::new();
         for &id in &ids {
             let memory = self.0.store.memory(id).await;
@@ -225,11 +230,13 @@ impl Memories {
                 ours.insert(id, hit);
             }
         }
-        let found = hits.iter().filter_map(|hit| {
+        let is_forgotten = |hit: &&PeerHit| id_of(hit).is_some_and(|id| forgotten.contains(&id));
+        let left = hits.iter().filter(|hit| !is_forgotten(hit));
+        let found = left.filter_map(|hit| {
             let memory = id_of(hit).and_then(|id| ours.remove(&id));
             let passes = match &memory {
-                Some(ours) => passes(&ours.memory, query),
-                None => passes_unknown(hit, query),
+                Some(ours) => passes(&ours.memory, &search.query),
+                None => passes_unknown(hit, search),
             };
             passes.then(|| Found {
                 memory,
@@ -295,15 +302,15 @@ fn passes(memory: &Memory, query: &MemoryQuery) -> bool {
 }
 
 /// Returns whether a memory that only the peer has passes: nothing is known of it but the pool in its marker.
-fn passes_unknown(hit: &PeerHit, query: &MemoryQuery) -> bool {
+fn passes_unknown(hit: &PeerHit, search: &Search) -> bool {
+    let query = &search.query;
     let pool = hit.marker.as_ref().map(|marker| &marker.pool);
     let pools = query.pools.is_empty() || pool.is_some_and(|pool| query.pools.contains(pool));
-    // A bound that the paging alone set must not hide what the first page counted.
     pools
         && query.repo.is_none()
         && query.kinds.is_empty()
         && query.tags.is_empty()
-        && query.since.is_none()
+        && !search.timed
 }
 
 /// Cuts the page out of the ranked results and makes the cursor of the next one.

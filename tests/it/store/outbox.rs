@@ -269,7 +269,9 @@ async fn a_forgotten_memory_is_not_sent() {
     let store = open(dir.path());
     let ids = keep(&store, 2).await;
     let taken = take(&store, 1).await;
-    assert!(store.forget(taken[0].memory.id).await.expect("forgotten"));
+    let forgotten = store.forget(taken[0].memory.id).await;
+    let forgotten = forgotten.expect("forgotten").expect("it was there");
+    assert_eq!(forgotten.peers, [peer()], "it may have arrived");
     let (soon, _) = soon_and_late();
     let failure = SendFailure::Retry {
         at: soon,
