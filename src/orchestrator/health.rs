@@ -15,6 +15,7 @@ impl Orchestrator {
         checks.push(self.git_check());
         checks.push(self.process_check());
         checks.push(self.runs_check());
+        checks.push(self.retention_check());
         if args.probe == Some(Probe::Workers) {
             checks.extend(self.pools_check().await?);
         }
@@ -150,6 +151,18 @@ impl Orchestrator {
             ),
             None,
         )
+    }
+
+    fn retention_check(&self) -> Check {
+        match self.0.keeper.tell() {
+            Ok(told) => check("retention", HealthStatus::Ok, told, None),
+            Err(problem) => check(
+                "retention",
+                HealthStatus::Warning,
+                problem.message,
+                problem.hint,
+            ),
+        }
     }
 
     async fn pools_check(&self) -> Result<Vec<Check>, Problem> {

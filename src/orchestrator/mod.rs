@@ -20,6 +20,7 @@ mod pools;
 mod quarantine;
 mod report;
 mod repos;
+mod retention;
 pub mod router;
 pub mod search;
 mod select;
@@ -46,6 +47,7 @@ use notices::Notices;
 use peers::Peers;
 use pools::Pools;
 use quarantine::Quarantine;
+use retention::Keeper;
 use router::PoolSpec;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -96,6 +98,7 @@ struct Core {
     memories: Memories,
     engine: Engine,
     notices: Notices,
+    keeper: Keeper,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -199,6 +202,7 @@ impl Orchestrator {
             tasks: tasks.clone(),
             closing: closing.clone(),
         });
+        let keeper = Keeper::new(store.clone(), &config.store, notices.clone());
         let core = Self(Arc::new(Core {
             config,
             config_file,
@@ -212,11 +216,14 @@ impl Orchestrator {
             memories,
             engine,
             notices,
+            keeper,
             tasks,
             closing,
         }));
         core.watch_neighbours();
         core.0.memories.resume();
+        let (keeper, closing) = (core.0.keeper.clone(), core.0.closing.clone());
+        core.0.tasks.spawn(async move { keeper.run(closing).await });
         Ok(core)
     }
 

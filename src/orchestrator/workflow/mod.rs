@@ -58,9 +58,9 @@ pub(super) struct Parts {
     pub(super) closing: CancellationToken,
 }
 
-/// Returns the folder that all logs of a workflow lie in.
-pub(super) fn workflow_logs(state_dir: &Path, id: WorkflowId) -> PathBuf {
-    state_dir.join("runs").join(id.to_string())
+/// Returns the folder that holds a folder of logs for each workflow, by its id.
+pub(super) fn runs_folder(state_dir: &Path) -> PathBuf {
+    state_dir.join("runs")
 }
 
 /// Returns the folder that an attempt's streams are logged in.
@@ -70,7 +70,9 @@ pub(super) fn attempt_logs(
     item: ItemIndex,
     attempt: Attempt,
 ) -> PathBuf {
-    workflow_logs(state_dir, id).join(format!("{item}-{attempt}"))
+    runs_folder(state_dir)
+        .join(id.to_string())
+        .join(format!("{item}-{attempt}"))
 }
 
 struct Inner {
