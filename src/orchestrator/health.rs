@@ -16,6 +16,8 @@ impl Orchestrator {
         checks.push(self.process_check());
         checks.push(self.runs_check());
         checks.push(self.retention_check());
+        let peers = args.probe == Some(Probe::Peers);
+        checks.extend(self.0.memories.checks(peers).await);
         if args.probe == Some(Probe::Workers) {
             checks.extend(self.pools_check().await?);
         }

@@ -119,6 +119,18 @@ impl Store {
         .await
     }
 
+    /// Returns the pools of which a collection would take something, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn collectable_pools(&self, since: Option<At>) -> Result<Vec<PoolName>, StoreError> {
+        self.read("look for new memories", move |db| {
+            memory::collectable_pools(db, since)
+        })
+        .await
+    }
+
     /// Tries to become the one sender to `peer`; nothing where another server is.
     ///
     /// # Errors
@@ -284,12 +296,12 @@ impl Store {
         .await
     }
 
-    /// Sends all dead letters again; returns how many.
+    /// Sends all dead letters again; returns which.
     ///
     /// # Errors
     ///
     /// Any [`StoreError`] of opening or writing.
-    pub async fn requeue_dead(&self, peer: PeerName) -> Result<u32, StoreError> {
+    pub async fn requeue_dead(&self, peer: PeerName) -> Result<Vec<MemoryId>, StoreError> {
         self.write("send dead letters again", move |db| {
             outbox::requeue_dead(db, &peer)
         })

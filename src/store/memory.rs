@@ -255,6 +255,24 @@ pub(super) fn has_collectable(
     Ok(!collectable(db, pool, since, after, 1)?.is_empty())
 }
 
+/// Returns the pools of which a collection would take something.
+pub(super) fn collectable_pools(
+    db: &Connection,
+    since: Option<At>,
+) -> Result<Vec<PoolName>, StoreError> {
+    let condition = match since {
+        None => "aggregated = 0 AND ?1 IS NULL",
+        Some(_) => "created_at_ms >= ?1",
+    };
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT DISTINCT pool FROM memories WHERE {condition} ORDER BY pool"
+    ))?;
+    let found = statement.query_map([since.map(At::unix_ms)], |row| {
+        Ok(row.get::<_, Text<PoolName>>(0)?.0)
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
 /// Marks a batch as collected and puts it into the outbox of `forward_to`.
 pub(super) fn collect(
     db: &Connection,

@@ -7,6 +7,7 @@
 mod collect;
 mod forget;
 mod forwarding;
+mod health;
 mod ids;
 mod keep;
 mod outcome;
@@ -69,6 +70,7 @@ struct Inner {
     forwarding: Option<Forwarding>,
     remote: Option<Remote>,
     cache: Arc<remote::Cache>,
+    tasks: TaskTracker,
 }
 
 impl std::fmt::Debug for Memories {
@@ -116,7 +118,7 @@ impl Memories {
             failing_since: Arc::default(),
         });
         let forwarding = peer.map(|(name, buddy)| {
-            Forwarding::new(store.clone(), name, buddy, delivery, tasks, closing)
+            Forwarding::new(store.clone(), name, buddy, delivery, tasks.clone(), closing)
         });
         Self(Arc::new(Inner {
             store,
@@ -124,6 +126,7 @@ impl Memories {
             forwarding,
             remote,
             cache,
+            tasks,
         }))
     }
 
@@ -162,6 +165,9 @@ impl Memories {
         ClearCacheResult {
             entries: stats.entries,
             bytes: stats.bytes,
+            oldest_age_s: stats
+                .oldest
+                .map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
             hits: stats.hits,
             misses: stats.misses,
             coalesced: stats.coalesced,

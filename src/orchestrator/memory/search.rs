@@ -7,7 +7,7 @@ use crate::api::{
     CrossPoolSearch, CrossPoolSearchResult, Hit, Matched, SourceAnswer, SourceStatus,
 };
 use crate::error::{Fault, Problem};
-use crate::model::{At, Memory, MemoryHit, MemoryId, MemoryPage, MemoryQuery};
+use crate::model::{At, Memory, MemoryHit, MemoryId, MemoryPage, MemoryQuery, PoolName};
 use crate::orchestrator::search::{Fused, fuse};
 use crate::orchestrator::when;
 use crate::session_buddy::PeerHit;
@@ -149,7 +149,7 @@ impl Memories {
     }
 
     /// Returns whether a pool that is not there any more has left memories.
-    async fn has_memories_of(&self, name: &crate::model::PoolName) -> Result<bool, Problem> {
+    pub(super) async fn has_memories_of(&self, name: &PoolName) -> Result<bool, Problem> {
         let query = MemoryQuery {
             pools: vec![name.clone()],
             limit: 1,

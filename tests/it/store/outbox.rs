@@ -173,7 +173,7 @@ async fn dead_letters_are_kept_and_sent_again_on_request() {
     );
     assert_eq!(counts(&store).await.dead, 1);
     assert!(take(&store, 9).await.is_empty());
-    assert_eq!(store.requeue_dead(peer()).await.expect("requeued"), 1);
+    assert_eq!(store.requeue_dead(peer()).await.expect("requeued").len(), 1);
     assert_eq!(take(&store, 9).await[0].memory.id, ids[0]);
     assert!(
         store
