@@ -40,7 +40,7 @@ use crate::pool::worker::command::Host;
 use crate::pool::worker::{Worker, kinds};
 use crate::process::{self, Processes, base_env};
 use crate::repo::{Repos, Setup as ReposSetup};
-use crate::store::{Durability, Store, StoreOptions};
+use crate::store::{Durability, Remains, Remember, Store, StoreOptions};
 use delivery::DeliverySettings;
 use memory::{Memories, Parts as MemoryParts};
 use notices::Notices;
@@ -189,6 +189,7 @@ impl Orchestrator {
             tasks: tasks.clone(),
             closing: closing.clone(),
         });
+        store.remember_interrupted(remains(&pools, &memories));
         let engine = Engine::start(Parts {
             store: store.clone(),
             pools: pools.clone(),
@@ -241,6 +242,25 @@ impl Orchestrator {
             self.0.store.close().await;
         };
         let _ = tokio::time::timeout(CLOSE_LIMIT, tidy).await;
+    }
+}
+
+/// Returns how items are remembered that a dead server left running.
+fn remains(pools: &Pools, memories: &Memories) -> Remains {
+    let pools = pools.clone();
+    let remember: Remember = Arc::new(move |id, record, work| {
+        let pool = record.pool.as_ref();
+        let pool = pool.and_then(|pool| pools.get(pool.as_str()));
+        memory::outcome(
+            id,
+            record,
+            work,
+            pool.map(|standing| standing.pool.worker_name.clone()),
+        )
+    });
+    Remains {
+        remember: Some(remember),
+        forward_to: memories.forward_to(),
     }
 }
 

@@ -34,7 +34,7 @@ pub use journal::Created;
 pub use lock::OwnerState;
 pub use lookup::{StoredWorkflow, WorkflowQuery, WorkflowSummary};
 pub use memories::PeerLock;
-pub use ownership::{Adopted, Notice, OwnerRequest, Recovered};
+pub use ownership::{Adopted, Notice, OwnerRequest, Recovered, Remains, Remember};
 pub use schema::Durability;
 pub use upkeep::{Pruned, Retention, StoreHealth};
 
@@ -45,7 +45,7 @@ use rusqlite::Connection;
 use schema::Files;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use thread::{Source, Write};
 use tokio::sync::mpsc::Sender;
 
@@ -77,6 +77,7 @@ struct Inner {
     owners: Arc<Owners>,
     writes: Sender<Write>,
     reads: Sender<Box<dyn Job>>,
+    remains: OnceLock<Remains>,
 }
 
 struct WriteFiles(Files, Durability);
@@ -137,8 +138,15 @@ impl Store {
                 owners,
                 writes,
                 reads,
+                remains: OnceLock::new(),
             }),
         })
+    }
+
+    /// Says what items leave behind that turn out to have been interrupted; the first word counts.
+    pub fn remember_interrupted(&self, remains: Remains) {
+        // A second word changes nothing, as said.
+        let _ = self.inner.remains.set(remains);
     }
 
     /// Returns this server's id, which its workflows carry as owner.

@@ -16,7 +16,7 @@ pub(in crate::orchestrator) fn outcome(
     workflow: WorkflowId,
     record: &ItemRecord,
     work: &Work,
-    worker: String,
+    worker: Option<String>,
 ) -> Option<NewMemory> {
     let text = redact(&text_of(record, work)).into_owned();
     let mut memory = NewMemory::new(MemoryKind::Outcome, text, record.pool.clone()?, "worker");
@@ -24,7 +24,7 @@ pub(in crate::orchestrator) fn outcome(
     memory.workflow = Some(workflow);
     memory.item = Some(record.item);
     memory.attempt = Some(record.attempt);
-    memory.worker = Some(worker);
+    memory.worker = worker;
     memory.commit = record.commit.clone().or_else(|| record.base_commit.clone());
     memory.tags = tags_of(record);
     Some(memory)
@@ -131,7 +131,8 @@ mod tests {
     fn an_outcome_says_what_was_asked_how_it_ended_and_what_was_written() {
         let id = WorkflowId::new();
         let work = Work::Task("fix the tests with api_key=abcDEF123456ghi\n".to_owned());
-        let memory = outcome(id, &record(), &work, "claude".to_owned()).expect("it had a pool");
+        let memory =
+            outcome(id, &record(), &work, Some("claude".to_owned())).expect("it had a pool");
         assert_eq!(
             memory.text,
             "fix the tests with api_key=[REDACTED-ASSIGNED-SECRET]\n\
@@ -152,13 +153,10 @@ mod tests {
     #[test]
     fn a_long_prompt_is_cut_and_an_item_without_a_pool_leaves_nothing() {
         let work = Work::Task("é".repeat(100_000));
-        let memory = outcome(WorkflowId::new(), &record(), &work, "w".to_owned());
+        let memory = outcome(WorkflowId::new(), &record(), &work, None);
         assert!(memory.expect("it had a pool").text.len() < 3_000);
         let unstarted = ItemRecord::unstarted(0, "/r", ItemState::Cancelled);
-        assert_eq!(
-            outcome(WorkflowId::new(), &unstarted, &work, "w".to_owned()),
-            None
-        );
+        assert_eq!(outcome(WorkflowId::new(), &unstarted, &work, None), None);
     }
 
     #[test]
@@ -167,7 +165,7 @@ mod tests {
         for inside in 0..=token.len() {
             let prompt = format!("{} {token} end", "x".repeat(ASKED_BYTES - 1 - inside));
             let work = Work::Task(prompt);
-            let memory = outcome(WorkflowId::new(), &record(), &work, "w".to_owned());
+            let memory = outcome(WorkflowId::new(), &record(), &work, None);
             let text = memory.expect("it had a pool").text;
             assert!(
                 !text.contains("ghp_") && !text.contains("aB3"),

@@ -1,6 +1,6 @@
 //! `cross_pool_search`: live local results fused with the peer's.
 
-use super::page::{Position, fit, search_id, snippet, text_bytes, words};
+use super::page::{Position, fit, search_id, short, snippet, text_bytes, words};
 use super::remote::Told;
 use super::{Memories, PoolNames, unknown_pool};
 use crate::api::{
@@ -182,13 +182,18 @@ impl Memories {
                 fulltext: !search.words.is_empty(),
             },
         });
+        let given = |found: &Found| {
+            let shown = &search.position.shown;
+            !shown.is_empty() && keys(found).iter().any(|key| shown.contains(&short(key)))
+        };
+        let ranked = ranked.filter(|fused| !given(&fused.item));
         Ok(shown(&search, ranked.collect(), page.next, sources))
     }
 
     /// Fuses the best local hits with the peer's.
     async fn fused(
         &self,
-        search: Search,
+        mut search: Search,
         local: MemoryPage,
         told: Told,
     ) -> Result<CrossPoolSearchResult, Problem> {
@@ -199,6 +204,13 @@ impl Memories {
             remote: None,
             fulltext: true,
         });
+        // What is not among the best local hits may be one of the others, which the pages behind these go on with.
+        if next.is_some() {
+            let shown = remote
+                .iter()
+                .filter_map(|found| keys(found).into_iter().next());
+            search.position.shown = shown.map(|key| short(&key)).collect();
+        }
         let ranked = fuse([local.collect(), remote], keys, |kept: &mut Found, more| {
             kept.fulltext |= more.fulltext;
             kept.remote = kept.remote.take().or(more.remote);

@@ -264,7 +264,7 @@ impl Engine {
 
     /// Journals an attempt's end with its memory.
     async fn journal_attempt(&self, run: &Run, record: ItemRecord, begun: &Begun, worker: String) {
-        let memory = memory::outcome(run.id(), &record, &begun.work.work, worker);
+        let memory = memory::outcome(run.id(), &record, &begun.work.work, Some(worker));
         let saved = self
             .persist(|| {
                 let memories = memory.clone().into_iter().collect();
