@@ -1,13 +1,15 @@
-//! The generated files: one schema per tool, the config's schema, and the README's table of tools.
+//! The generated files: one schema per tool, the config's schema, and the README's tables of tools and of redaction rules.
 
 use crate::config;
+use crate::redact::RULES;
 use crate::server::tools::{self, ToolSpec};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-const BEGIN: &str = "<!-- tools:begin -->";
-const END: &str = "<!-- tools:end -->";
+/// The README's tables: between `<!-- NAME:begin -->` and `<!-- NAME:end -->` stands what the function returns.
+const TABLES: [(&str, Table); 2] = [("tools", tools_table), ("redaction", rules_table)];
+type Table = fn() -> String;
 
 /// Why a generated file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +17,9 @@ pub enum SchemasError {
     /// A file could not be read or written.
     #[error("write {0}")]
     File(PathBuf, #[source] std::io::Error),
-    /// The README has no place for the table.
-    #[error("{0} has no lines `{BEGIN}` and `{END}`")]
-    Markers(PathBuf),
+    /// The README has no place for a table.
+    #[error("{0} lacks the lines `<!-- {1}:begin -->` and `<!-- {1}:end -->`")]
+    Markers(PathBuf, &'static str),
 }
 
 /// Writes every generated file below the repository `dir`.
@@ -35,7 +37,7 @@ pub fn write(dir: &Path) -> Result<(), SchemasError> {
     let readme = dir.join("README.md");
     let text = std::fs::read_to_string(&readme)
         .map_err(|source| SchemasError::File(readme.clone(), source))?;
-    let text = with_table(&text).ok_or_else(|| SchemasError::Markers(readme.clone()))?;
+    let text = with_tables(&text).map_err(|name| SchemasError::Markers(readme.clone(), name))?;
     put(&readme, &text)
 }
 
@@ -61,19 +63,27 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-/// Returns `readme` with the table between the markers; none where there are no markers.
-fn with_table(readme: &str) -> Option<String> {
-    let begin = readme.find(BEGIN)? + BEGIN.len();
-    let end = begin + readme[begin..].find(END)?;
-    Some(format!(
-        "{}\n{}{}",
-        &readme[..begin],
-        table(),
-        &readme[end..]
-    ))
+/// Returns `readme` with the tables between their markers, or the table that has none.
+fn with_tables(readme: &str) -> Result<String, &'static str> {
+    TABLES
+        .iter()
+        .try_fold(readme.to_owned(), |readme, (name, table)| {
+            with_table(&readme, name, &table()).ok_or(*name)
+        })
 }
 
-fn table() -> String {
+/// Returns `readme` with `table` between the markers `name`; none where there are no markers.
+fn with_table(readme: &str, name: &str, table: &str) -> Option<String> {
+    let (first, last) = (
+        format!("<!-- {name}:begin -->"),
+        format!("<!-- {name}:end -->"),
+    );
+    let begin = readme.find(&first)? + first.len();
+    let end = begin + readme[begin..].find(&last)?;
+    Some(format!("{}\n{table}{}", &readme[..begin], &readme[end..]))
+}
+
+fn tools_table() -> String {
     let mut table = String::from("| Tool | Does | |\n|---|---|---|\n");
     for tool in tools::all() {
         let changes = if tool.effect.is_read_only() {
@@ -83,6 +93,14 @@ fn table() -> String {
         };
         writeln!(table, "| `{}` | {} | {changes} |", tool.name, tool.title)
             .expect("a string takes everything");
+    }
+    table
+}
+
+fn rules_table() -> String {
+    let mut table = String::from("| Rule | Replaces |\n|---|---|\n");
+    for (name, what) in RULES {
+        writeln!(table, "| `{name}` | {what} |").expect("a string takes everything");
     }
     table
 }
@@ -120,16 +138,17 @@ mod tests {
         assert_eq!(stored, expected, "schemas/ has other files: {UPDATE}");
         let readme = std::fs::read_to_string(root.join("README.md")).expect("a README");
         assert!(
-            with_table(&readme).is_some_and(|new| new == readme),
-            "the README's table of tools is not what the code says: {UPDATE}"
+            with_tables(&readme).is_ok_and(|new| new == readme),
+            "a table of the README is not what the code says: {UPDATE}"
         );
     }
 
     #[test]
     fn a_readme_without_markers_is_left_alone() {
-        assert_eq!(with_table("no markers"), None);
-        let once = with_table(&format!("a\n{BEGIN}\nold\n{END}\nb\n")).expect("markers");
-        assert!(!once.contains("old") && once.ends_with(&format!("{END}\nb\n")));
-        assert_eq!(with_table(&once).as_ref(), Some(&once));
+        assert_eq!(with_tables("no markers"), Err("tools"));
+        let readme = "a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb\n";
+        let once = with_table(readme, "x", "new\n").expect("markers");
+        assert_eq!(once, "a\n<!-- x:begin -->\nnew\n<!-- x:end -->\nb\n");
+        assert_eq!(with_table(&once, "x", "new\n").as_ref(), Some(&once));
     }
 }
