@@ -258,3 +258,31 @@ fn bad_peer(what: &str, url: &str, next_step: &str) {
         "{what}: {detail}"
     );
 }
+
+#[test]
+fn what_ran_when_its_server_died_is_remembered_by_the_next_one() {
+    let home = Home::with_config(CONFIG);
+    home.repo("r");
+    let mut server = Server::start(&home);
+    let arguments =
+        json!({"repo": "r", "command": ["sh", "-c", "echo bandicoot; sleep 600"], "wait_s": 0});
+    let started = server.call("route_least_loaded", arguments).ok();
+    let workflow = json!({"workflow_id": started["workflow_id"], "detail": "full"});
+    let deadline = std::time::Instant::now() + crate::support::HANG;
+    while server.call("get_workflow", workflow.clone()).ok()["counts"]["running"] != 1 {
+        assert!(std::time::Instant::now() < deadline, "it never ran");
+    }
+    server.signal("KILL");
+    drop(server);
+    let mut server = Server::start(&home);
+    let ended = server.wait_done(&started["workflow_id"]);
+    assert_eq!(ended["status"], "interrupted", "{ended:#}");
+    let found = outcomes(&mut server, "bandicoot");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        (&found[0]["worker"], &found[0]["item"]),
+        (&json!("command"), &json!(0))
+    );
+    let text = found[0]["text"].as_str().expect("a text");
+    assert!(text.contains("\ninterrupted: interrupted"), "{text}");
+}
