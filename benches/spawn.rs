@@ -92,6 +92,7 @@ async fn guarded(processes: Processes) -> bool {
         stderr_log: "/nonexistent/stderr".into(),
         log_cap_bytes: 1 << 20,
         tail_bytes: 4096,
+        context_bytes: 0,
         deadline: Some(Instant::now() + Duration::from_secs(600)),
         stall: None,
         grace: Duration::from_secs(5).into(),

@@ -3,6 +3,7 @@
 use mahavishnu::cli::{self, Call, Invocation, ServerProgram};
 use mahavishnu::config::{Config, Overrides, Sources};
 use mahavishnu::error::{Fault, Problem};
+use mahavishnu::model::MemoryId;
 use mahavishnu::orchestrator::{Orchestrator, Setup};
 use mahavishnu::server::stdio;
 use std::error::Error;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Err(said) => return print(&said),
         Ok(Invocation::Serve(flags)) => serve(flags),
         Ok(Invocation::Call(flags, call)) => make_call(flags, *call),
+        Ok(Invocation::Forget(flags, id)) => forget(flags, id),
         Ok(Invocation::Schemas(dir)) => cli::write_schemas(&dir)
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
@@ -87,6 +89,14 @@ fn make_call(flags: Overrides, call: Call) -> Result<ExitCode, Box<dyn Error>> {
     };
     let runtime = Runtime::new()?;
     let status = runtime.block_on(cli::call::run(&server, call))?;
+    Ok(ExitCode::from(status))
+}
+
+/// Removes one memory for good.
+fn forget(flags: Overrides, id: MemoryId) -> Result<ExitCode, Box<dyn Error>> {
+    let config = Config::load(&sources(flags)?).map_err(|error| error.problem())?;
+    log_to_stderr(&config.log.filter)?;
+    let status = Runtime::new()?.block_on(cli::forget::run(&config.store, id))?;
     Ok(ExitCode::from(status))
 }
 

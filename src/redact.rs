@@ -4,6 +4,7 @@
 //! of gitleaks, <https://github.com/gitleaks/gitleaks>), not by where they came from; what has no shape of its own is
 //! known by the name it is assigned to and by how random it looks. The rules are compiled at the first text.
 
+mod redacted;
 mod rules;
 
 use regex::{Captures, Regex, RegexSet};
@@ -12,6 +13,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::LazyLock;
 
+pub use redacted::{CONTEXT_BYTES, Redacted};
 pub use rules::RULES;
 
 /// No rule matches a shorter text.
@@ -55,48 +57,21 @@ static COMPILED: LazyLock<Compiled> = LazyLock::new(|| {
 /// );
 /// ```
 pub fn redact(text: &str) -> Cow<'_, str> {
-    let mut done = Cow::Borrowed(text);
-    for _ in 0..PASSES {
-        match pass(&done) {
-            Some(redacted) => done = Cow::Owned(redacted),
-            None => break,
-        }
-    }
-    done
+    Redacted::of(text).whole()
 }
 
-/// Applies each rule once; returns nothing where nothing was replaced.
-fn pass(text: &str) -> Option<String> {
-    if text.len() < SHORTEST_BYTES {
-        return None;
-    }
-    let compiled = &*COMPILED;
-    let mut done: Option<String> = None;
-    for index in &compiled.set.matches(text) {
-        let current = done.as_deref().unwrap_or(text);
-        if let Some(next) = apply(&TABLE[index], &compiled.single[index], current) {
-            done = Some(next);
-        }
-    }
-    done
-}
-
-/// Replaces what `rule` finds in `text`; returns nothing where it finds no secret.
-fn apply(rule: &Rule, regex: &Regex, text: &str) -> Option<String> {
-    let mut out = String::new();
-    let (mut copied, mut at) = (0, 0);
+/// Returns where in `text` the secrets are that `rule` finds, ascending.
+fn apply(rule: &Rule, regex: &Regex, text: &str) -> Vec<Range<usize>> {
+    let mut secrets = Vec::new();
+    let mut at = 0;
     while let Some(found) = regex.captures_at(text, at) {
         let (whole, secret) = spans(&found);
         if rule
             .sort
             .is_secret(&text[secret.clone()], &text[secret.end..])
         {
-            out.push_str(&text[copied..secret.start]);
-            out.push_str(MARK);
-            out.extend(rule.name.chars().map(|c| c.to_ascii_uppercase()));
-            out.push(']');
-            copied = secret.end;
             at = secret.end.max(whole.start + 1);
+            secrets.push(secret);
         } else {
             // What follows the name is no secret, but may be the name of one.
             at = secret.start.max(whole.start + 1);
@@ -108,10 +83,7 @@ fn apply(rule: &Rule, regex: &Regex, text: &str) -> Option<String> {
             break;
         }
     }
-    (copied > 0).then(|| {
-        out.push_str(&text[copied..]);
-        out
-    })
+    secrets
 }
 
 /// Returns where the whole match and where the secret in it is: the first group that took part, else the whole.

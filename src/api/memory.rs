@@ -17,6 +17,9 @@ pub struct AggregateMemory {
     /// Whether to forward to Session-Buddy. Default: true where the config names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forward: Option<bool>,
+    /// Whether to send again what Session-Buddy refused for good (check_health lists it). Default: false.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub resend_failed: bool,
     /// How long to wait for collecting and forwarding, in seconds; what is not forwarded by then goes on by itself.
     /// Default: 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +53,7 @@ pub struct Collected {
     pub duplicate: u64,
     /// Of the new ones, acknowledged by Session-Buddy.
     pub forwarded: u64,
-    /// Of the new ones, still to be sent (or kept here only, where forwarding is off).
+    /// Of the new ones, still to be sent; where `forwarding` is off: kept here, and sent to nobody.
     pub pending: u64,
     /// Of the new ones, refused by Session-Buddy for good.
     pub failed: u64,
@@ -85,7 +88,7 @@ pub struct PoolCollection {
     pub duplicate: u64,
     /// Of the new ones, acknowledged by Session-Buddy.
     pub forwarded: u64,
-    /// Of the new ones, still to be sent.
+    /// Of the new ones, still to be sent; where `forwarding` is off: kept here, and sent to nobody.
     pub pending: u64,
     /// Of the new ones, refused by Session-Buddy for good.
     pub failed: u64,
@@ -122,12 +125,18 @@ pub struct AggregateMemoryResult {
     pub duplicate: u64,
     /// Of the new ones, acknowledged by Session-Buddy.
     pub forwarded: u64,
-    /// Of the new ones, still to be sent (or kept here only, where forwarding is off).
+    /// Of the new ones, still to be sent; where `forwarding` is off: kept here, and sent to nobody.
     pub pending: u64,
     /// Of the new ones, refused by Session-Buddy for good.
     pub failed: u64,
     /// Memories of any age that are still on their way.
     pub outbox_pending: u64,
+    /// Memories of any age that Session-Buddy refused for good; `resend_failed` sends them again.
+    #[serde(default)]
+    pub outbox_failed: u64,
+    /// How many of these `resend_failed` put back in line, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resent: Option<u64>,
     /// Whether memories reach Session-Buddy.
     pub forwarding: Forwarding,
     /// Since when Session-Buddy does not answer.
@@ -352,13 +361,17 @@ pub struct ClearCacheResult {
     pub entries: u64,
     /// Their size in bytes.
     pub bytes: u64,
+    /// How long ago the oldest of them was given by the peer, in seconds; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_age_s: Option<f64>,
     /// Questions answered from the cache since the start.
     pub hits: u64,
     /// Questions that were not.
     pub misses: u64,
     /// Questions that waited for another's answer to the same.
     pub coalesced: u64,
-    /// hits / (hits + misses), 0 to 1; 0 before the first question.
+    /// The share of questions that needed no call to the peer of their own, (hits + coalesced) / all, 0 to 1; 0 before
+    /// the first question.
     pub hit_rate: f64,
     /// How many cached answers were removed.
     pub cleared: u64,

@@ -3,6 +3,7 @@
 use super::call::Call;
 use super::{exit, flags};
 use crate::config::Overrides;
+use crate::model::MemoryId;
 use crate::server::tools;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
@@ -15,6 +16,8 @@ pub enum Invocation {
     Serve(Overrides),
     /// Call one tool and show its answer.
     Call(Overrides, Box<Call>),
+    /// Remove one memory for good.
+    Forget(Overrides, MemoryId),
     /// Write the generated files below this folder.
     Schemas(PathBuf),
 }
@@ -35,6 +38,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, cla
             let spec = tools::find(tool).expect("clap takes known tools only");
             let call = flags::call(spec, matches)?;
             Ok(Invocation::Call(overrides, Box::new(call)))
+        }
+        Some(("forget", matches)) => {
+            let id = matches.get_one::<MemoryId>("id");
+            Ok(Invocation::Forget(
+                overrides,
+                *id.expect("clap demands an id"),
+            ))
         }
         Some(("schemas", matches)) => Ok(Invocation::Schemas(
             path(matches, "dir").unwrap_or_else(|| PathBuf::from(".")),
@@ -88,6 +98,7 @@ fn command() -> Command {
         ))
         .subcommand(Command::new("serve").about("Serve MCP on stdin and stdout (the default)"))
         .subcommand(call_command())
+        .subcommand(forget_command())
         .subcommand(
             Command::new("schemas")
                 .about("Write schemas/ and the README's table of tools")
@@ -107,6 +118,26 @@ fn global(name: &'static str, value: &'static str, help: &'static str) -> Arg {
         .value_name(value)
         .help(help)
         .global(true)
+}
+
+fn forget_command() -> Command {
+    Command::new("forget")
+        .about("Remove one memory for good")
+        .long_about(
+            "Removes one memory for good: from searches, from the store's file and its log, and with what a worker did \
+             also the attempt's logs and what the journal keeps of its output. What was sent to Session-Buddy already \
+             stays there; searches do not show it any more.",
+        )
+        .arg(
+            Arg::new("id")
+                .value_name("ID")
+                .help("The memory's id, as cross_pool_search gives it")
+                .required(true)
+                .value_parser(|text: &str| {
+                    text.parse::<MemoryId>()
+                        .map_err(|_| "a memory's id has 26 letters and digits, as cross_pool_search gives it")
+                }),
+        )
 }
 
 fn call_command() -> Command {

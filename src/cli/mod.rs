@@ -1,13 +1,14 @@
 //! The command line: what a person types, and what they see.
 //!
-//! `mahavishnu` serves MCP on stdio; `mahavishnu call TOOL` starts that same server as a host would and shows one answer.
-//! Not responsible for anything that a host could not do as well.
+//! `mahavishnu` serves MCP on stdio; `mahavishnu call TOOL` starts that same server as a host would and shows one answer;
+//! `mahavishnu forget ID` removes a memory, which is for people alone.
 
 mod args;
 mod bar;
 pub mod call;
 mod exit;
 mod flags;
+pub mod forget;
 mod schemas;
 mod sections;
 

@@ -1,14 +1,16 @@
-//! The generated files: one schema per tool, the config's schema, and the README's table of tools.
+//! The generated files: one schema per tool, the config's schema, and the README's tables of tools and of redaction rules.
 
 use super::sections::with_section;
 use crate::config;
+use crate::redact::RULES;
 use crate::server::tools::{self, ToolSpec};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// The README's section that holds the table of tools.
-const SECTION: &str = "tools";
+/// The README's tables: between `<!-- NAME:begin -->` and `<!-- NAME:end -->` stands what the function returns.
+const TABLES: [(&str, Table); 2] = [("tools", tools_table), ("redaction", rules_table)];
+type Table = fn() -> String;
 
 /// Why a generated file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +18,9 @@ pub enum SchemasError {
     /// A file could not be read or written.
     #[error("write {0}")]
     File(PathBuf, #[source] std::io::Error),
-    /// The README has no place for the table.
-    #[error("{0} has no lines `<!-- tools:begin -->` and `<!-- tools:end -->`")]
-    Markers(PathBuf),
+    /// The README has no place for a table.
+    #[error("{0} lacks the lines `<!-- {1}:begin -->` and `<!-- {1}:end -->`")]
+    Markers(PathBuf, &'static str),
 }
 
 /// Writes every generated file below the repository `dir`.
@@ -36,8 +38,7 @@ pub fn write(dir: &Path) -> Result<(), SchemasError> {
     let readme = dir.join("README.md");
     let text = std::fs::read_to_string(&readme)
         .map_err(|source| SchemasError::File(readme.clone(), source))?;
-    let text = with_section(&text, SECTION, &table())
-        .ok_or_else(|| SchemasError::Markers(readme.clone()))?;
+    let text = with_tables(&text).map_err(|name| SchemasError::Markers(readme.clone(), name))?;
     put(&readme, &text)
 }
 
@@ -63,7 +64,16 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-fn table() -> String {
+/// Returns `readme` with the tables between their markers, or the table that has none.
+fn with_tables(readme: &str) -> Result<String, &'static str> {
+    TABLES
+        .iter()
+        .try_fold(readme.to_owned(), |readme, (name, table)| {
+            with_section(&readme, name, &table()).ok_or(*name)
+        })
+}
+
+fn tools_table() -> String {
     let mut table = String::from("| Tool | Does | |\n|---|---|---|\n");
     for tool in tools::all() {
         let changes = if tool.effect.is_read_only() {
@@ -73,6 +83,14 @@ fn table() -> String {
         };
         writeln!(table, "| `{}` | {} | {changes} |", tool.name, tool.title)
             .expect("a string takes everything");
+    }
+    table
+}
+
+fn rules_table() -> String {
+    let mut table = String::from("| Rule | Replaces |\n|---|---|\n");
+    for (name, what) in RULES {
+        writeln!(table, "| `{name}` | {what} |").expect("a string takes everything");
     }
     table
 }
@@ -110,8 +128,13 @@ mod tests {
         assert_eq!(stored, expected, "schemas/ has other files: {UPDATE}");
         let readme = std::fs::read_to_string(root.join("README.md")).expect("a README");
         assert!(
-            with_section(&readme, SECTION, &table()).is_some_and(|new| new == readme),
-            "the README's table of tools is not what the code says: {UPDATE}"
+            with_tables(&readme).is_ok_and(|new| new == readme),
+            "a table of the README is not what the code says: {UPDATE}"
         );
+    }
+
+    #[test]
+    fn a_readme_without_markers_is_left_alone() {
+        assert_eq!(with_tables("no markers"), Err("tools"));
     }
 }

@@ -212,6 +212,12 @@ impl Check<'_> {
     fn store(&self, path: &KeyPath, entry: &StoreEntry) -> Checked<StoreConfig> {
         let at_least = Duration::from_secs(60 * 60)..=Duration::MAX;
         let durability_at = path.key("durability");
+        let age = |key: &str, text: &Option<String>| {
+            let read = |text: &String| {
+                self.duration(&path.key(key), Some(text), Duration::ZERO, &at_least)
+            };
+            text.as_ref().map(read).transpose()
+        };
         Ok(StoreConfig {
             dir: match &entry.dir {
                 Some(dir) => self.folder(&path.key("dir"), dir)?,
@@ -227,15 +233,9 @@ impl Check<'_> {
                     return Err(self.document.refuse(&durability_at, message, allowed));
                 }
             },
-            retention: match entry.retention.as_deref() {
-                Some(text) => Some(self.duration(
-                    &path.key("retention"),
-                    Some(text),
-                    Duration::ZERO,
-                    &at_least,
-                )?),
-                None => None,
-            },
+            retention: age("retention", &entry.retention)?,
+            retention_outcomes: age("retention_outcomes", &entry.retention_outcomes)?,
+            retention_notes: age("retention_notes", &entry.retention_notes)?,
         })
     }
 

@@ -29,6 +29,8 @@ pub(super) fn config(sources: &Sources) -> Config {
             dir: sources.default_state_dir.clone(),
             durability: Durability::default(),
             retention: None,
+            retention_outcomes: None,
+            retention_notes: None,
         },
         log: LogConfig::default(),
     }

@@ -128,8 +128,12 @@ pub(super) struct StoreEntry {
     pub(super) dir: Option<String>,
     /// What a finished write has survived: `full` (a loss of power) or `normal` (the end of the process). Default: `full`.
     pub(super) durability: Option<String>,
-    /// How long finished workflows and their logs are kept, at least `"1h"`. Default: for ever.
+    /// How long finished workflows and their logs are kept, at least `"1h"`; one that has a worktree stays. Default: for ever.
     pub(super) retention: Option<String>,
+    /// How long outcomes (the memories of what workers did) are kept, at least `"1h"`. Default: for ever.
+    pub(super) retention_outcomes: Option<String>,
+    /// How long lessons and notes are kept, at least `"1h"`. Default: for ever.
+    pub(super) retention_notes: Option<String>,
 }
 
 /// The log on stderr.

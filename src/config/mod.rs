@@ -246,6 +246,10 @@ pub struct StoreConfig {
     pub durability: Durability,
     /// How long finished workflows and their logs are kept; none: for ever.
     pub retention: Option<Duration>,
+    /// How long outcomes, what workers did, are kept; none: for ever.
+    pub retention_outcomes: Option<Duration>,
+    /// How long lessons and notes are kept; none: for ever.
+    pub retention_notes: Option<Duration>,
 }
 
 impl Config {

@@ -392,6 +392,11 @@ fn a_wrong_value_is_named_with_its_line_and_what_it_may_be() {
             "`store.retention` is \"1s\"",
             "1h or more",
         ),
+        (
+            "[store]\nretention_notes = 'ever'".into(),
+            "`store.retention_notes` is \"ever\"",
+            "1h or more",
+        ),
         ("[log]\nfilter = 'a=b=c'".into(), "`log.filter`", "warn"),
         ("roots = ['']".into(), "`roots[0]` is no path", "a folder"),
     ];

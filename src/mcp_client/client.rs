@@ -90,6 +90,8 @@ struct Shared {
     // std mutexes: short looks and swaps, never held across an await, never both at once.
     slot: Mutex<Slot>,
     breaker: Mutex<Breaker>,
+    /// How the server failed last; told while it is left alone.
+    failure: Mutex<Option<ClientError>>,
     losses: AtomicU64,
 }
 
@@ -121,6 +123,7 @@ impl McpClient {
                 settings,
                 slot: Mutex::new(Slot::Idle),
                 breaker: Mutex::new(breaker),
+                failure: Mutex::new(None),
                 losses: AtomicU64::new(0),
             }),
             guarded: true,
@@ -333,6 +336,7 @@ impl Shared {
         let permit = admitted.map_err(|refused| {
             self.not_sent(NotSent::Resting {
                 retry_in: refused.retry_in,
+                after: lock(&self.failure).clone().map(Box::new),
             })
         })?;
         Ok(Pass {
@@ -400,6 +404,10 @@ impl Pass<'_> {
         let Some(permit) = self.permit.take() else {
             return;
         };
+        let failure = error.filter(|error| error.tells_against_the_peer());
+        if let Some(failure) = failure {
+            *lock(&self.shared.failure) = Some(failure.clone());
+        }
         let mut breaker = lock(&self.shared.breaker);
         match error {
             None | Some(ClientError::Refused { .. }) => breaker.succeeded(permit),

@@ -69,10 +69,15 @@ pub enum NotSent {
     #[error("the program did not start: {0}")]
     Spawn(String),
     /// The server failed again and again and is left alone for now.
-    #[error("it failed again and again and is left alone for now")]
+    #[error(
+        "it failed again and again and is left alone for now{}",
+        because(after)
+    )]
     Resting {
         /// How long until it is asked again; absent while one call is on its way to find out.
         retry_in: Option<Duration>,
+        /// How it failed last.
+        after: Option<Box<ClientError>>,
     },
     /// The deadline passed before there was a connection.
     #[error("the deadline passed before there was a connection")]
@@ -80,6 +85,14 @@ pub enum NotSent {
     /// The client was closed.
     #[error("the client was closed")]
     Closed,
+}
+
+fn because(after: &Option<Box<ClientError>>) -> String {
+    match after.as_deref() {
+        Some(ClientError::NotSent { cause, .. }) => format!(": {cause}"),
+        Some(other) => format!(": {other}"),
+        None => String::new(),
+    }
 }
 
 /// What happened to a call that was sent.
@@ -165,14 +178,14 @@ impl Fault for ClientError {
                 NotSent::Spawn(_) => {
                     "run the command by hand: it must speak MCP on its stdin and stdout"
                 }
-                NotSent::Resting { retry_in } => {
-                    return Some(match retry_in {
-                        Some(wait) => format!(
-                            "it is asked again in {} s; check_health tells its state",
-                            wait.as_secs() + 1
-                        ),
-                        None => "it is being asked right now; try again in a moment".to_owned(),
-                    });
+                NotSent::Resting { retry_in, after } => {
+                    let again = match retry_in {
+                        Some(wait) => format!("it is asked again in {} s", wait.as_secs() + 1),
+                        None => "it is being asked right now".to_owned(),
+                    };
+                    let fix = after.as_ref().and_then(|after| after.hint());
+                    let fix = fix.unwrap_or_else(|| "check_health tells its state".to_owned());
+                    return Some(format!("{fix}; {again}"));
                 }
                 NotSent::TooManyCalls | NotSent::Deadline => "try again later or allow more time",
                 NotSent::Closed => return None,

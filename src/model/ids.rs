@@ -18,6 +18,11 @@ macro_rules! ulid_id {
             pub fn new() -> Self {
                 Self(Ulid::generate())
             }
+
+            /// Returns when it was made, by the clock of the server that made it.
+            pub fn made_at(self) -> super::At {
+                super::At::from_unix_ms(i64::try_from(self.0.timestamp_ms()).unwrap_or(i64::MAX))
+            }
         }
 
         impl std::fmt::Display for $name {

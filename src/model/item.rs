@@ -11,8 +11,23 @@ use serde::{Deserialize, Serialize};
 pub enum Work {
     /// A prompt, for worker kinds that take one.
     Task(String),
-    /// An argv; never given to a shell.
+    /// An argv; never given to a shell. An empty one stands for work that was forgotten.
     Command(Vec<String>),
+}
+
+impl Work {
+    /// The title of a workflow whose work was forgotten.
+    pub const FORGOTTEN_TITLE: &str = "(forgotten)";
+
+    /// Returns what stands in the place of work that was forgotten.
+    pub fn forgotten() -> Self {
+        Self::Command(Vec::new())
+    }
+
+    /// Returns whether it was forgotten, so that nobody can do it again.
+    pub fn is_forgotten(&self) -> bool {
+        matches!(self, Self::Command(argv) if argv.is_empty())
+    }
 }
 
 /// What one item is to do, fixed when the workflow is journaled.

@@ -51,6 +51,8 @@ pub struct Stats {
     pub entries: u64,
     /// What they weigh, in bytes.
     pub bytes: u64,
+    /// How long ago the oldest of them was stored.
+    pub oldest: Option<Duration>,
     /// Calls answered from the cache.
     pub hits: u64,
     /// Calls that found nothing and loaded or gave up.
@@ -234,12 +236,18 @@ where
 
     /// Returns the figures of now.
     pub fn stats(&self) -> Stats {
-        self.remove_expired((self.clock)());
+        let now = (self.clock)();
+        self.remove_expired(now);
         self.stored.sync();
+        let ages = self.stored.iter();
+        let oldest = ages
+            .map(|entry| now.saturating_duration_since(entry.value().stored))
+            .max();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             entries: self.stored.entry_count(),
             bytes: self.stored.weighted_size(),
+            oldest,
             hits: count(&self.hits),
             misses: count(&self.misses),
             coalesced: count(&self.coalesced),

@@ -218,6 +218,9 @@ impl Orchestrator {
         for &item in &chosen {
             let place = item as usize;
             if let (Some(work), Some(old)) = (works.get_mut(place), items.get_mut(place)) {
+                if work.work.is_forgotten() {
+                    return Err(forgotten(item));
+                }
                 if let Some(hint) = &args.hint {
                     work.work = hinted(&work.work, hint, old)?;
                 }
@@ -288,6 +291,12 @@ fn unanswered(id: WorkflowId) -> Problem {
         format!("the server that runs workflow {id} has not answered"),
     )
     .with_hint("get_workflow tells how the workflow stands; then call again")
+}
+
+fn forgotten(item: ItemIndex) -> Problem {
+    let message = format!("what item {item} was to do was forgotten with the memory of it");
+    Problem::new(ErrorKind::NotFound, message)
+        .with_hint("start a new workflow; only the items that are left can be resumed")
 }
 
 /// Returns the items to run again.

@@ -19,6 +19,9 @@ impl Orchestrator {
         checks.push(self.git_check());
         checks.push(self.process_check());
         checks.push(self.runs_check());
+        checks.push(self.retention_check());
+        let peers = args.probe == Some(Probe::Peers);
+        checks.extend(self.0.memories.checks(peers).await);
         if args.probe == Some(Probe::Workers) {
             checks.extend(self.pools_check().await?);
         }
@@ -179,6 +182,18 @@ impl Orchestrator {
                 HealthStatus::Warning,
                 format!("{} cannot be asked about: {error}", dir.display()),
                 None,
+            ),
+        }
+    }
+
+    fn retention_check(&self) -> Check {
+        match self.0.keeper.tell() {
+            Ok(told) => check("retention", HealthStatus::Ok, told, None),
+            Err(problem) => check(
+                "retention",
+                HealthStatus::Warning,
+                problem.message,
+                problem.hint,
             ),
         }
     }

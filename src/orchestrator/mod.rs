@@ -20,6 +20,7 @@ mod pools;
 mod quarantine;
 mod report;
 mod repos;
+mod retention;
 pub mod router;
 pub mod search;
 mod select;
@@ -30,7 +31,7 @@ mod watch;
 pub mod when;
 mod workflow;
 
-use crate::config::{Config, Durability as ConfiguredDurability, RootsConfig};
+use crate::config::{Config, Durability as ConfiguredDurability, RootsConfig, StoreConfig};
 use crate::error::{Fault, Problem};
 use crate::mcp_client::Launcher;
 use crate::model::PeerName;
@@ -39,13 +40,14 @@ use crate::pool::worker::command::Host;
 use crate::pool::worker::{Worker, kinds};
 use crate::process::{self, Processes, base_env};
 use crate::repo::{Repos, Setup as ReposSetup};
-use crate::store::{Durability, Store, StoreOptions};
+use crate::store::{Durability, Remains, Remember, Store, StoreOptions};
 use delivery::DeliverySettings;
 use memory::{Memories, Parts as MemoryParts};
 use notices::Notices;
 use peers::Peers;
 use pools::Pools;
 use quarantine::Quarantine;
+use retention::Keeper;
 use router::PoolSpec;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -96,6 +98,7 @@ struct Core {
     memories: Memories,
     engine: Engine,
     notices: Notices,
+    keeper: Keeper,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -117,14 +120,7 @@ impl Orchestrator {
             home,
             guardian_program,
         } = setup;
-        let store = Store::open(StoreOptions {
-            dir: config.store.dir.clone(),
-            durability: match config.store.durability {
-                ConfiguredDurability::Full => Durability::Full,
-                ConfiguredDurability::Normal => Durability::Normal,
-            },
-        })
-        .map_err(|error| error.problem())?;
+        let store = open_store(&config.store)?;
         let path = env
             .iter()
             .find(|(name, _)| name == "PATH")
@@ -193,6 +189,7 @@ impl Orchestrator {
             tasks: tasks.clone(),
             closing: closing.clone(),
         });
+        store.remember_interrupted(remains(&pools, &memories));
         let engine = Engine::start(Parts {
             store: store.clone(),
             pools: pools.clone(),
@@ -206,6 +203,7 @@ impl Orchestrator {
             tasks: tasks.clone(),
             closing: closing.clone(),
         });
+        let keeper = Keeper::new(store.clone(), &config.store, notices.clone());
         let core = Self(Arc::new(Core {
             config,
             config_file,
@@ -219,11 +217,14 @@ impl Orchestrator {
             memories,
             engine,
             notices,
+            keeper,
             tasks,
             closing,
         }));
         core.watch_neighbours();
         core.0.memories.resume();
+        let (keeper, closing) = (core.0.keeper.clone(), core.0.closing.clone());
+        core.0.tasks.spawn(async move { keeper.run(closing).await });
         Ok(core)
     }
 
@@ -242,6 +243,41 @@ impl Orchestrator {
         };
         let _ = tokio::time::timeout(CLOSE_LIMIT, tidy).await;
     }
+}
+
+/// Returns how items are remembered that a dead server left running.
+fn remains(pools: &Pools, memories: &Memories) -> Remains {
+    let pools = pools.clone();
+    let remember: Remember = Arc::new(move |id, record, work| {
+        let pool = record.pool.as_ref();
+        let pool = pool.and_then(|pool| pools.get(pool.as_str()));
+        memory::outcome(
+            id,
+            record,
+            work,
+            pool.map(|standing| standing.pool.worker_name.clone()),
+        )
+    });
+    Remains {
+        remember: Some(remember),
+        forward_to: memories.forward_to(),
+    }
+}
+
+/// Opens the store that the config names.
+///
+/// # Errors
+///
+/// The state directory cannot be made or locked.
+pub fn open_store(config: &StoreConfig) -> Result<Store, Problem> {
+    let options = StoreOptions {
+        dir: config.dir.clone(),
+        durability: match config.durability {
+            ConfiguredDurability::Full => Durability::Full,
+            ConfiguredDurability::Normal => Durability::Normal,
+        },
+    };
+    Store::open(options).map_err(|error| error.problem())
 }
 
 type Workers = BTreeMap<String, Arc<dyn Worker>>;

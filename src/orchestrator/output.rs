@@ -6,7 +6,7 @@ use super::select;
 use crate::api::{ItemSelector, ReadOutput, ReadOutputResult, Stream};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{Attempt, ItemIndex, ItemRecord, ItemState, Stage};
-use crate::redact::redact;
+use crate::redact::{CONTEXT_BYTES, Redacted};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -51,58 +51,40 @@ impl Orchestrator {
             None => None,
         };
         let finished = record.status.is_final();
+        let attempt = record.attempt;
+        let place = Place {
+            offset,
+            tail: args.tail,
+            max,
+        };
         if args.stream == Some(Stream::Diff) {
             let diff = self.diff(&record).await?;
             let total = diff.len() as u64;
-            let start = match (offset, args.tail) {
-                (Some(offset), _) => offset.min(total),
-                (None, true) => total.saturating_sub(max as u64),
-                (None, false) => 0,
-            };
-            let from = usize::try_from(start).unwrap_or(diff.len());
-            let bytes = &diff[from..diff.len().min(from + max)];
-            let (text, start, end) = page(bytes, start, total, offset.is_none() && args.tail);
-            return Ok(ReadOutputResult {
-                item,
-                stream: Stream::Diff,
-                attempt,
-                offset: start,
-                next_offset: (end < total).then_some(end),
-                total_bytes: total,
-                text,
+            let page = place.page(total, true, |start, max| {
+                let from = usize::try_from(start).unwrap_or(diff.len());
+                Ok(diff[from..diff.len().min(from + max)].to_vec())
             });
+            let page = page.map_err(|error| unreadable(&error))?;
+            return Ok(page.result(item, Stream::Diff, attempt, total, true));
         }
         let read = move || -> std::io::Result<ReadOutputResult> {
             let stream = args.stream.unwrap_or_else(|| telling(&record, &logs));
             let parts = parts(&logs, stream)?;
             let total: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
-            let start = match (offset, args.tail) {
-                (Some(offset), _) => offset.min(total),
-                (None, true) => total.saturating_sub(max as u64),
-                (None, false) => 0,
-            };
-            let bytes = read_parts(&parts, start, max)?;
-            let (text, start, end) = page(&bytes, start, total, offset.is_none() && args.tail);
-            Ok(ReadOutputResult {
-                item,
-                stream,
-                attempt,
-                offset: start,
-                next_offset: (end < total || !finished).then_some(end),
-                total_bytes: total,
-                text,
-            })
+            let page = place.page(total, finished, |start, max| read_parts(&parts, start, max))?;
+            Ok(page.result(item, stream, attempt, total, finished))
         };
         let done = tokio::task::spawn_blocking(read).await;
-        let failed = |error: String| {
-            Problem::new(
-                ErrorKind::Unavailable,
-                format!("the log cannot be read: {error}"),
-            )
-        };
-        done.map_err(|error| failed(error.to_string()))?
-            .map_err(|error| failed(error.to_string()))
+        done.map_err(|error| unreadable(&error))?
+            .map_err(|error| unreadable(&error))
     }
+}
+
+fn unreadable(error: &dyn std::error::Error) -> Problem {
+    Problem::new(
+        ErrorKind::Unavailable,
+        format!("the log cannot be read: {error}"),
+    )
 }
 
 impl Orchestrator {
@@ -245,33 +227,137 @@ fn read_parts(parts: &[(PathBuf, u64)], start: u64, max: usize) -> std::io::Resu
     Ok(bytes)
 }
 
-/// Returns the text of a page and the offsets between which it lies: no character is split, and its JSON fits.
-fn page(bytes: &[u8], start: u64, total: u64, tail: bool) -> (String, u64, u64) {
-    let mut from = 0;
-    if start > 0 {
-        from = bytes
-            .iter()
-            .take(CHAR_TAIL)
-            .take_while(|byte| is_continuation(**byte))
-            .count();
+/// What part of a stream is asked for.
+struct Place {
+    offset: Option<u64>,
+    tail: bool,
+    max: usize,
+}
+
+/// A part of a stream, without secrets.
+struct Page {
+    text: String,
+    /// Where it begins and ends in the stream, in raw bytes.
+    start: u64,
+    end: u64,
+}
+
+impl Place {
+    /// Reads the page of a stream of `total` bytes by `read`, which is given an offset and how many bytes.
+    ///
+    /// What lies around the page is read too: a secret that its edge parts is none by its halves.
+    fn page(
+        &self,
+        total: u64,
+        finished: bool,
+        read: impl FnOnce(u64, usize) -> std::io::Result<Vec<u8>>,
+    ) -> std::io::Result<Page> {
+        let start = match (self.offset, self.tail) {
+            (Some(offset), _) => offset.min(total),
+            (None, true) => total.saturating_sub(self.max as u64),
+            (None, false) => 0,
+        };
+        let before = usize::try_from(start).map_or(CONTEXT_BYTES, |start| start.min(CONTEXT_BYTES));
+        let bytes = read(start - before as u64, before + self.max + CONTEXT_BYTES)?;
+        let window = Window {
+            from: before.min(bytes.len()),
+            to: (before + self.max).min(bytes.len()),
+            start,
+            total,
+            finished,
+            bytes,
+        };
+        Ok(window.page(self.offset.is_none() && self.tail))
     }
-    let mut to = bytes.len();
-    if start + (to as u64) < total {
-        to = whole_chars(bytes);
+}
+
+impl Page {
+    fn result(
+        self,
+        item: ItemIndex,
+        stream: Stream,
+        attempt: Attempt,
+        total: u64,
+        finished: bool,
+    ) -> ReadOutputResult {
+        ReadOutputResult {
+            item,
+            stream,
+            attempt,
+            offset: self.start,
+            next_offset: (self.end < total || !finished).then_some(self.end),
+            total_bytes: total,
+            text: self.text,
+        }
     }
-    to = to.max(from);
-    loop {
-        let text = redact(&String::from_utf8_lossy(&bytes[from..to])).into_owned();
-        let needs = serde_json::to_string(&text).map_or(usize::MAX, |json| json.len());
-        if needs <= TEXT_ROOM || to - from <= 1 {
-            return (text, start + from as u64, start + to as u64);
+}
+
+/// Bytes of a stream of which `from..to` may be shown; `from` lies at `start` in the stream.
+struct Window {
+    bytes: Vec<u8>,
+    from: usize,
+    to: usize,
+    start: u64,
+    total: u64,
+    finished: bool,
+}
+
+impl Window {
+    /// Returns as much as fits as JSON, its end where `tail`; no character is split.
+    fn page(&self, tail: bool) -> Page {
+        let bytes = &self.bytes;
+        let mut from = self.from;
+        if self.start > 0 {
+            from = next_char(bytes, from).min(self.to);
         }
-        let half = (to - from) / 2;
-        if tail {
-            from = next_char(bytes, to - half);
-        } else {
-            to = from + whole_chars(&bytes[from..from + half]).max(1);
+        let mut to = self.to;
+        let at_end = self.start + (to - self.from) as u64 >= self.total;
+        if !at_end {
+            to = whole_chars(&bytes[..to]);
+        } else if !self.finished {
+            to -= unfinished_word(&bytes[from..to]);
         }
+        to = to.max(from);
+        loop {
+            let text = self.text(from, to);
+            let needs = serde_json::to_string(&text).map_or(usize::MAX, |json| json.len());
+            if needs <= TEXT_ROOM || to - from <= 1 {
+                let at = |place: usize| self.start + (place - self.from) as u64;
+                return Page {
+                    text,
+                    start: at(from),
+                    end: at(to),
+                };
+            }
+            let half = (to - from) / 2;
+            if tail {
+                from = next_char(bytes, to - half);
+            } else {
+                to = from + whole_chars(&bytes[from..from + half]).max(1);
+            }
+        }
+    }
+
+    /// Returns what stands in `from..to`, without secrets.
+    fn text(&self, from: usize, to: usize) -> String {
+        let mut text = String::from_utf8_lossy(&self.bytes[..from]).into_owned();
+        let begin = text.len();
+        text.push_str(&String::from_utf8_lossy(&self.bytes[from..to]));
+        let end = text.len();
+        text.push_str(&String::from_utf8_lossy(&self.bytes[to..]));
+        Redacted::of(&text).part(begin..end)
+    }
+}
+
+/// Returns the length of the word at the end that could be the beginning of a token which is being written just now; a
+/// longer run is no token, and a shorter one gives nothing away.
+fn unfinished_word(bytes: &[u8]) -> usize {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./+=".contains(byte);
+    let length = bytes.iter().rev().take_while(|byte| is_token(byte)).count();
+    if (8..=256).contains(&length) {
+        length
+    } else {
+        0
     }
 }
 
@@ -311,17 +397,30 @@ fn whole_chars(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
+    fn page_at(bytes: &[u8], place: &Place, finished: bool) -> Page {
+        let read = |start: u64, max: usize| {
+            let start = start as usize;
+            Ok(bytes[start..bytes.len().min(start + max)].to_vec())
+        };
+        let page = place.page(bytes.len() as u64, finished, read);
+        page.expect("it is in memory")
+    }
+
     /// Reads a whole stream in pages of `max` bytes.
     fn read_all(bytes: &[u8], max: usize) -> String {
         let mut text = String::new();
         let (mut at, total) = (0, bytes.len() as u64);
         while at < total {
-            let end = (at as usize + max).min(bytes.len());
-            let (more, start, next) = page(&bytes[at as usize..end], at, total, false);
-            assert_eq!(start, at, "a gap");
-            assert!(next > at, "no progress at {at}");
-            text.push_str(&more);
-            at = next;
+            let place = Place {
+                offset: Some(at),
+                tail: false,
+                max,
+            };
+            let page = page_at(bytes, &place, true);
+            assert_eq!(page.start, at, "a gap");
+            assert!(page.end > at, "no progress at {at}");
+            text.push_str(&page.text);
+            at = page.end;
         }
         text
     }
@@ -336,12 +435,53 @@ mod tests {
     }
 
     #[test]
+    fn pages_join_to_the_redacted_whole_wherever_their_edges_fall() {
+        let token = format!("ghp_{}", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYz");
+        let text = format!("é with {token}, again:\nAPI_KEY=\"{}\" end", &token[4..]);
+        let whole = crate::redact::redact(&text);
+        assert_eq!(whole.matches("[REDACTED-").count(), 2);
+        for max in 4..=text.len() {
+            assert_eq!(read_all(text.as_bytes(), max), whole, "{max}");
+        }
+        for (start, _) in text.char_indices() {
+            let place = Place {
+                offset: Some(start as u64),
+                tail: false,
+                max: 9,
+            };
+            let page = page_at(text.as_bytes(), &place, true).text;
+            let half = (0..token.len() - 3).find(|&at| page.contains(&token[at..at + 3]));
+            assert_eq!(half, None, "{start}: {page}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_being_written_waits_until_it_is_whole() {
+        let place = Place {
+            offset: Some(0),
+            tail: false,
+            max: 100,
+        };
+        let half = b"log in with ghp_aB3dE5fG7h";
+        let page = page_at(half, &place, false);
+        assert_eq!((page.text.as_str(), page.end), ("log in with ", 12));
+        assert_eq!(page_at(half, &place, true).end, half.len() as u64);
+        assert_eq!(page_at(b"go on? [y/N]", &place, false).text, "go on? [y/N]");
+    }
+
+    #[test]
     fn a_page_of_control_characters_stays_within_its_room() {
         let bytes = vec![1_u8; 7_000];
         for tail in [false, true] {
-            let (text, start, end) = page(&bytes, 0, 7_000, tail);
-            assert!(serde_json::to_string(&text).expect("json").len() <= TEXT_ROOM);
-            assert_eq!(if tail { end } else { start }, if tail { 7_000 } else { 0 });
+            let place = Place {
+                offset: None,
+                tail,
+                max: 7_000,
+            };
+            let page = page_at(&bytes, &place, true);
+            assert!(serde_json::to_string(&page.text).expect("json").len() <= TEXT_ROOM);
+            let edge = if tail { page.end } else { page.start };
+            assert_eq!(edge, if tail { 7_000 } else { 0 });
         }
     }
 }

@@ -19,9 +19,14 @@ pub(super) struct Capture {
 }
 
 impl Capture {
-    pub(super) fn new(log: PathBuf, log_cap_bytes: u64, tail_bytes: usize) -> Self {
+    pub(super) fn new(
+        log: PathBuf,
+        log_cap_bytes: u64,
+        tail_bytes: usize,
+        context_bytes: usize,
+    ) -> Self {
         Self {
-            tail: Tail::new(tail_bytes),
+            tail: Tail::new(tail_bytes, context_bytes),
             log: Log::new(log, log_cap_bytes),
             total: 0,
         }
@@ -53,8 +58,11 @@ impl Capture {
         while self.log.writing.is_some() {
             self.log.written().await;
         }
+        let (before_tail, tail, left_out_bytes) = self.tail.texts(self.total);
         Captured {
-            tail: self.tail.text(self.total),
+            before_tail,
+            tail,
+            left_out_bytes,
             total_bytes: self.total,
             logged_bytes: self.log.logged,
             log_error: self.log.error,
@@ -62,48 +70,57 @@ impl Capture {
     }
 }
 
-/// The last bytes of a stream, in at most twice their room.
+/// The last bytes of a stream and what came before them, in at most twice their room.
 #[derive(Debug)]
 struct Tail {
     bytes: Vec<u8>,
     room: usize,
+    /// How many bytes before the tail are kept.
+    context: usize,
 }
 
 impl Tail {
-    fn new(room: usize) -> Self {
+    fn new(room: usize, context: usize) -> Self {
         Self {
             bytes: Vec::new(),
             room,
+            context,
         }
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        let bytes = &bytes[bytes.len().saturating_sub(self.room)..];
-        if self.bytes.len() + bytes.len() > self.room.saturating_mul(2) {
-            let kept = self.bytes.len().min(self.room);
+        let most = self.room + self.context;
+        let bytes = &bytes[bytes.len().saturating_sub(most)..];
+        if self.bytes.len() + bytes.len() > most.saturating_mul(2) {
+            let kept = self.bytes.len().min(most);
             self.bytes.drain(..self.bytes.len() - kept);
         }
         self.bytes.extend_from_slice(bytes);
     }
 
-    fn text(&self, total: u64) -> String {
-        let mut kept = &self.bytes[self.bytes.len().saturating_sub(self.room)..];
-        if kept.len() as u64 == total {
-            return String::from_utf8_lossy(kept).into_owned();
+    /// Returns what came right before the tail, and the tail, of a stream of `total` bytes; no character is cut.
+    fn texts(&self, total: u64) -> (String, String, u64) {
+        let most = self.room + self.context;
+        let kept = &self.bytes[self.bytes.len().saturating_sub(most)..];
+        let mut cut = kept.len().saturating_sub(self.room);
+        if (self.room as u64) < total {
+            cut += continuations(&kept[cut..]);
         }
-        // At most three bytes of a UTF-8 character can stand before its successor.
-        for _ in 0..3 {
-            match kept {
-                [0x80..=0xBF, rest @ ..] => kept = rest,
-                _ => break,
-            }
-        }
-        let missing = total - kept.len() as u64;
-        format!(
-            "[{missing} earlier bytes left out]\n{}",
-            String::from_utf8_lossy(kept)
-        )
+        let begin = if (kept.len() as u64) < total {
+            continuations(&kept[..cut])
+        } else {
+            0
+        };
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let left_out = total - (kept.len() - cut) as u64;
+        (text(&kept[begin..cut]), text(&kept[cut..]), left_out)
     }
+}
+
+/// Returns how many bytes at the beginning go on with a UTF-8 character: three at most.
+fn continuations(bytes: &[u8]) -> usize {
+    let first = bytes.iter().take(3);
+    first.take_while(|byte| matches!(byte, 0x80..=0xBF)).count()
 }
 
 /// A log file that is written on the runtime's blocking threads, one batch at a time.
@@ -234,38 +251,38 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn tail_of(room: usize, pieces: &[&[u8]]) -> String {
-        let mut tail = Tail::new(room);
+    fn kept_of(room: usize, context: usize, pieces: &[&[u8]]) -> (String, String, u64) {
+        let mut tail = Tail::new(room, context);
         for piece in pieces {
             tail.push(piece);
-            assert!(tail.bytes.len() <= 2 * room);
+            assert!(tail.bytes.len() <= 2 * (room + context));
         }
-        tail.text(pieces.iter().map(|piece| piece.len() as u64).sum())
+        tail.texts(pieces.iter().map(|piece| piece.len() as u64).sum())
     }
 
     #[test]
     fn the_tail_says_what_is_missing_and_cuts_no_character() {
-        assert_eq!(tail_of(5, &[b"ab", b"cde"]), "abcde");
+        let kept =
+            |before: &str, tail: &str, left_out| (before.to_owned(), tail.to_owned(), left_out);
+        assert_eq!(kept_of(5, 0, &[b"ab", b"cde"]), kept("", "abcde", 0));
+        assert_eq!(kept_of(4, 0, &[b"ab", b"cde", b"f"]), kept("", "cdef", 2));
+        assert_eq!(kept_of(3, 0, &["xé€".as_bytes()]), kept("", "€", 3));
+        assert_eq!(kept_of(4, 0, &["xé€".as_bytes()]), kept("", "€", 3));
+        assert_eq!(kept_of(0, 0, &[b"ab"]), kept("", "", 2));
+        assert_eq!(kept_of(3, 1, &["xé€".as_bytes()]), kept("", "€", 3));
+        assert_eq!(kept_of(3, 2, &["xé€".as_bytes()]), kept("é", "€", 3));
+        assert_eq!(kept_of(3, 9, &[b"abc", b"def"]), kept("abc", "def", 3));
         assert_eq!(
-            tail_of(4, &[b"ab", b"cde", b"f"]),
-            "[2 earlier bytes left out]\ncdef"
+            kept_of(2, 2, &[b"\x80\x80\x80\x80\x80"]),
+            kept("\u{fffd}", "", 5)
         );
-        assert_eq!(
-            tail_of(3, &["xé€".as_bytes()]),
-            "[3 earlier bytes left out]\n€"
-        );
-        assert_eq!(
-            tail_of(4, &["xé€".as_bytes()]),
-            "[3 earlier bytes left out]\n€"
-        );
-        assert_eq!(tail_of(0, &[b"ab"]), "[2 earlier bytes left out]\n");
     }
 
     #[tokio::test]
     async fn the_log_is_made_at_the_first_byte_and_ends_at_its_cap() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("a/b/stdout");
-        let mut capture = Capture::new(path.clone(), 10, 100);
+        let mut capture = Capture::new(path.clone(), 10, 100, 0);
         tokio::task::yield_now().await;
         assert!(!dir.path().join("a").exists());
         for piece in ["01234", "56789", "abc", "def"] {
@@ -288,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_that_cannot_be_written_is_told_and_stops_nothing() {
-        let mut capture = Capture::new("/dev/full".into(), 1 << 20, 4);
+        let mut capture = Capture::new("/dev/full".into(), 1 << 20, 4, 0);
         for _ in 0..100 {
             capture.push(&[b'x'; 1000]);
         }

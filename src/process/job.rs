@@ -26,6 +26,8 @@ pub struct Job {
     pub log_cap_bytes: u64,
     /// The most bytes that are kept in memory of the end of each stream.
     pub tail_bytes: usize,
+    /// How many bytes before that end are kept too, for whoever must see what the cut parts.
+    pub context_bytes: usize,
     /// When it is out of time.
     pub deadline: Option<Instant>,
     /// The longest it may write nothing on either stream.
@@ -74,9 +76,12 @@ pub enum Ended {
 /// What is left of one stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Captured {
-    /// The end of the stream as text, not cut within a character; where it is not all, its first line says how many
-    /// bytes are missing.
+    /// The end of the stream as text, not cut within a character.
     pub tail: String,
+    /// What came right before it, as far as it was kept.
+    pub before_tail: String,
+    /// How many bytes came before the tail.
+    pub left_out_bytes: u64,
     /// The bytes that were read.
     pub total_bytes: u64,
     /// The bytes that are in the log, without the line that tells of a cut.

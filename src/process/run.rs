@@ -78,7 +78,7 @@ impl Running {
         let mut descriptors = Vec::with_capacity(3);
         let stdin = Input::open(job.stdin, &mut descriptors).map_err(SpawnError::Pipes)?;
         let mut output = |stream, log| {
-            let capture = Capture::new(log, job.log_cap_bytes, job.tail_bytes);
+            let capture = Capture::new(log, job.log_cap_bytes, job.tail_bytes, job.context_bytes);
             Output::open(stream, capture, &mut descriptors).map_err(SpawnError::Pipes)
         };
         let stdout = output(Stream::Stdout, job.stdout_log)?;

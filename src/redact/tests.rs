@@ -194,3 +194,16 @@ proptest! {
         prop_assert_eq!(redact(&text), text.as_str());
     }
 }
+
+#[test]
+fn parts_of_a_text_join_to_the_whole_and_none_shows_half_a_secret() {
+    for (name, secret) in examples() {
+        let text = format!("é {secret} and {secret}\nö");
+        let redacted = Redacted::of(&text);
+        let whole = redact(&text);
+        for (at, _) in text.char_indices() {
+            let (head, tail) = (redacted.part(0..at), redacted.part(at..text.len()));
+            assert_eq!(format!("{head}{tail}"), whole, "{name} cut at {at}");
+        }
+    }
+}

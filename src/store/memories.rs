@@ -1,7 +1,6 @@
 //! The store's methods for memories and the outbox.
 
 use super::lock::open_lock_file;
-use super::upkeep::{self, Log};
 use super::{Store, StoreError, memory, outbox, search};
 use crate::model::{
     At, CollectedBatch, DeadLetter, InsertReport, Memory, MemoryId, MemoryPage, MemoryQuery,
@@ -120,22 +119,16 @@ impl Store {
         .await
     }
 
-    /// Removes a memory for good: from the tables, the full-text index, the file and its log, and with an outcome the
-    /// output tail that the journal keeps of its attempt. Returns whether it was there. The attempt's log files are the
-    /// caller's to remove.
+    /// Returns the pools of which a collection would take something, in the order of their names.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Locked`] where a reader keeps the log in use: the memory is gone, but its text may still stand
-    /// there; calling this again finishes it.
-    pub async fn forget(&self, id: MemoryId) -> Result<bool, StoreError> {
-        let removed = self
-            .write("forget a memory", move |db| memory::forget(db, id))
-            .await?;
-        match self.between("empty the log", upkeep::checkpoint).await? {
-            Log::Empty => Ok(removed),
-            Log::InUse => Err(StoreError::Locked),
-        }
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn collectable_pools(&self, since: Option<At>) -> Result<Vec<PoolName>, StoreError> {
+        self.read("look for new memories", move |db| {
+            memory::collectable_pools(db, since)
+        })
+        .await
     }
 
     /// Tries to become the one sender to `peer`; nothing where another server is.
@@ -303,12 +296,12 @@ impl Store {
         .await
     }
 
-    /// Sends all dead letters again; returns how many.
+    /// Sends all dead letters again; returns which.
     ///
     /// # Errors
     ///
     /// Any [`StoreError`] of opening or writing.
-    pub async fn requeue_dead(&self, peer: PeerName) -> Result<u32, StoreError> {
+    pub async fn requeue_dead(&self, peer: PeerName) -> Result<Vec<MemoryId>, StoreError> {
         self.write("send dead letters again", move |db| {
             outbox::requeue_dead(db, &peer)
         })

@@ -1,8 +1,7 @@
 //! Memory rows: stored once by their identity, collected, forgotten.
 
-use super::StoreError;
 use super::column::{Text, json_of};
-use super::outbox;
+use super::{StoreError, forget, outbox};
 use crate::model::{
     At, CollectedBatch, InsertReport, Memory, MemoryId, MemoryKind, NewMemory, PeerName, PoolName,
     WorkflowId,
@@ -20,7 +19,11 @@ pub(super) fn insert(
 ) -> Result<InsertReport, StoreError> {
     let mut report = InsertReport::default();
     for new in memories {
-        if let Some(known) = known(db, new)? {
+        let known = match known(db, new)? {
+            Some(known) => Some(known),
+            None => forget::buried(db, new, identity(new))?,
+        };
+        if let Some(known) = known {
             report.duplicate += 1;
             report.ids.push(known);
             continue;
@@ -252,6 +255,24 @@ pub(super) fn has_collectable(
     Ok(!collectable(db, pool, since, after, 1)?.is_empty())
 }
 
+/// Returns the pools of which a collection would take something.
+pub(super) fn collectable_pools(
+    db: &Connection,
+    since: Option<At>,
+) -> Result<Vec<PoolName>, StoreError> {
+    let condition = match since {
+        None => "aggregated = 0 AND ?1 IS NULL",
+        Some(_) => "created_at_ms >= ?1",
+    };
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT DISTINCT pool FROM memories WHERE {condition} ORDER BY pool"
+    ))?;
+    let found = statement.query_map([since.map(At::unix_ms)], |row| {
+        Ok(row.get::<_, Text<PoolName>>(0)?.0)
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
 /// Marks a batch as collected and puts it into the outbox of `forward_to`.
 pub(super) fn collect(
     db: &Connection,
@@ -279,42 +300,4 @@ pub(super) fn collect(
         }
     }
     Ok(batch)
-}
-
-/// Removes a memory, and what the journal keeps of the same output.
-pub(super) fn forget(db: &Connection, id: MemoryId) -> Result<bool, StoreError> {
-    for table in ["items", "attempts"] {
-        db.prepare_cached(&format!(
-            "UPDATE {table} SET record = json_remove({table}.record, '$.output_tail', '$.verify.output_tail')
-               FROM memories, workflows
-              WHERE memories.id = ?1 AND memories.kind = 'outcome' AND workflows.id = memories.workflow
-                AND {table}.wf = workflows.wf AND {table}.item = memories.item
-                AND {table}.attempt = memories.attempt"
-        ))?
-        .execute([Text(id)])?;
-    }
-    let removed = db
-        .prepare_cached("DELETE FROM memories WHERE id = ?1")?
-        .execute([Text(id)])?;
-    Ok(removed > 0)
-}
-
-/// Removes a batch of the memories of these kinds that are older than `before`; what a peer is still to get stays.
-pub(super) fn prune(
-    db: &Connection,
-    kinds: &[MemoryKind],
-    before: At,
-    batch: u32,
-) -> Result<u32, StoreError> {
-    let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
-    let removed = db
-        .prepare_cached(
-            "DELETE FROM memories WHERE m IN (
-                 SELECT m FROM memories
-                  WHERE created_at_ms < ?1 AND kind IN (SELECT value FROM json_each(?2))
-                    AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.m = memories.m AND state <> 'acked')
-                  ORDER BY created_at_ms LIMIT ?3)",
-        )?
-        .execute(params![before.unix_ms(), json_of("a query", &kinds)?, batch])?;
-    Ok(u32::try_from(removed).unwrap_or(u32::MAX))
 }

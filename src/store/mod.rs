@@ -12,6 +12,7 @@
 mod column;
 mod error;
 mod filters;
+mod forget;
 mod fulltext;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
@@ -35,11 +36,12 @@ mod words;
 mod workflows;
 
 pub use error::StoreError;
+pub use forget::Forgotten;
 pub use journal::Created;
 pub use lock::OwnerState;
 pub use lookup::{StoredWorkflow, WorkflowQuery, WorkflowSummary};
 pub use memories::PeerLock;
-pub use ownership::{Adopted, Asked, Notice, OwnerRequest, Recovered};
+pub use ownership::{Adopted, Asked, Notice, OwnerRequest, Recovered, Remains, Remember};
 pub use schema::Durability;
 pub use upkeep::{Pruned, Retention, StoreHealth};
 
@@ -50,7 +52,7 @@ use rusqlite::Connection;
 use schema::Files;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use thread::{Source, Write};
 use tokio::sync::mpsc::Sender;
 
@@ -82,6 +84,7 @@ struct Inner {
     owners: Arc<Owners>,
     writes: Sender<Write>,
     reads: Sender<Box<dyn Job>>,
+    remains: OnceLock<Remains>,
 }
 
 struct WriteFiles(Files, Durability);
@@ -142,8 +145,15 @@ impl Store {
                 owners,
                 writes,
                 reads,
+                remains: OnceLock::new(),
             }),
         })
+    }
+
+    /// Says what items leave behind that turn out to have been interrupted; the first word counts.
+    pub fn remember_interrupted(&self, remains: Remains) {
+        // A second word changes nothing, as said.
+        let _ = self.inner.remains.set(remains);
     }
 
     /// Returns this server's id, which its workflows carry as owner.
@@ -239,7 +249,7 @@ impl Store {
         loop {
             let batch = self
                 .write("remove old memories", move |db| {
-                    memory::prune(db, kinds, before, upkeep::PRUNE_BATCH)
+                    forget::prune(db, kinds, before, upkeep::PRUNE_BATCH)
                 })
                 .await?;
             removed += u64::from(batch);

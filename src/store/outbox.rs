@@ -189,14 +189,17 @@ pub(super) fn wake(db: &Connection, peer: &PeerName) -> Result<u32, StoreError> 
     Ok(u32::try_from(changed).unwrap_or(u32::MAX))
 }
 
-pub(super) fn requeue_dead(db: &Connection, peer: &PeerName) -> Result<u32, StoreError> {
-    let changed = db
-        .prepare_cached(
-            "UPDATE outbox SET state = 'pending', due_at_ms = ?2, changed_at_ms = ?2, attempts = 0
-              WHERE peer = ?1 AND state = 'dead'",
-        )?
-        .execute(params![peer.as_str(), At::now().unix_ms()])?;
-    Ok(u32::try_from(changed).unwrap_or(u32::MAX))
+pub(super) fn requeue_dead(db: &Connection, peer: &PeerName) -> Result<Vec<MemoryId>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "UPDATE outbox SET state = 'pending', due_at_ms = ?2, changed_at_ms = ?2, attempts = 0
+          WHERE peer = ?1 AND state = 'dead'
+          RETURNING (SELECT id FROM memories WHERE memories.m = outbox.m)",
+    )?;
+    let now = At::now().unix_ms();
+    let requeued = statement.query_map(params![peer.as_str(), now], |row| {
+        Ok(row.get::<_, Text<MemoryId>>(0)?.0)
+    })?;
+    Ok(requeued.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn dead_letters(

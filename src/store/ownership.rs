@@ -1,13 +1,16 @@
 //! Who runs a workflow: taking over from the dead, and asking the living.
 
-use super::StoreError;
 use super::column::{Text, from_json, json_of};
 use super::journal::Head;
 use super::lock::{OwnerState, Owners};
+use super::{StoreError, memory};
 use crate::error::{ErrorKind, Problem};
-use crate::model::{At, ItemIndex, ItemRecord, ItemState, ServerId, WorkflowId};
+use crate::model::{
+    At, ItemIndex, ItemRecord, ItemState, NewMemory, PeerName, ServerId, Work, WorkflowId,
+};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A workflow whose server died.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,14 @@ pub enum Adopted {
     OwnedBy(ServerId),
     /// There is no such workflow.
     Missing,
+}
+
+impl std::fmt::Debug for Remains {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Remains")
+            .field("forward_to", &self.forward_to)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What one server asks of another that runs a workflow.
@@ -74,11 +85,27 @@ pub struct Notice {
 /// Notices beyond these are dropped, the oldest first: nobody reads a thousand.
 const MAX_NOTICES: u32 = 1_000;
 
-pub(super) fn recover(db: &Connection, owners: &Owners) -> Result<Vec<Recovered>, StoreError> {
+/// What is remembered of an item that was running when its server died; nothing where it leaves nothing.
+pub type Remember = Arc<dyn Fn(WorkflowId, &ItemRecord, &Work) -> Option<NewMemory> + Send + Sync>;
+
+/// What interrupted items leave behind, and where it goes on to.
+#[derive(Clone, Default)]
+pub struct Remains {
+    /// How they are remembered; none: not at all.
+    pub remember: Option<Remember>,
+    /// The peer that gets it.
+    pub forward_to: Option<PeerName>,
+}
+
+pub(super) fn recover(
+    db: &Connection,
+    owners: &Owners,
+    remains: &Remains,
+) -> Result<Vec<Recovered>, StoreError> {
     let mut recovered = Vec::new();
     for (id, title) in abandoned(db, owners)? {
         if let Some(mut head) = Head::load(db, id)? {
-            let interrupted = interrupt(db, &mut head)?;
+            let interrupted = interrupt(db, &mut head, id, remains)?;
             forget_requests(db, head.wf)?;
             head.save(db)?;
             // A server that could still say so itself has told of all its items.
@@ -110,9 +137,14 @@ fn told(db: &Connection, id: WorkflowId) -> Result<bool, StoreError> {
 }
 
 /// Marks what `me` journaled as queued or running, but does not run, `interrupted`; returns how many there were.
-pub(super) fn give_up(db: &Connection, me: ServerId, id: WorkflowId) -> Result<u32, StoreError> {
+pub(super) fn give_up(
+    db: &Connection,
+    me: ServerId,
+    id: WorkflowId,
+    remains: &Remains,
+) -> Result<u32, StoreError> {
     let mut head = Head::owned(db, id, me)?;
-    let interrupted = interrupt(db, &mut head)?;
+    let interrupted = interrupt(db, &mut head, id, remains)?;
     if interrupted > 0 {
         head.save(db)?;
     }
@@ -139,10 +171,17 @@ fn abandoned(db: &Connection, owners: &Owners) -> Result<Vec<(WorkflowId, String
     Ok(found)
 }
 
-/// Marks every queued and running item `interrupted`; returns how many there were.
-fn interrupt(db: &Connection, head: &mut Head) -> Result<u32, StoreError> {
+/// Marks every queued and running item `interrupted`, with the memory of what had begun; returns how many there were.
+fn interrupt(
+    db: &Connection,
+    head: &mut Head,
+    id: WorkflowId,
+    remains: &Remains,
+) -> Result<u32, StoreError> {
     let mut count = 0;
-    for mut item in unfinished(db, head.wf)? {
+    let mut memories = Vec::new();
+    for (mut item, work) in unfinished(db, head.wf)? {
+        let begun = item.status == ItemState::Running;
         item.status = ItemState::Interrupted;
         item.idle_s = None;
         item.doing = None;
@@ -155,19 +194,27 @@ fn interrupt(db: &Connection, head: &mut Head) -> Result<u32, StoreError> {
             .with_hint("resume_workflow runs it again"),
         );
         head.put(db, &item)?;
+        if let (true, Some(remember)) = (begun, &remains.remember) {
+            memories.extend(remember(id, &item, &work));
+        }
         count += 1;
     }
+    memory::insert(db, &memories, remains.forward_to.as_ref())?;
     Ok(count)
 }
 
-fn unfinished(db: &Connection, wf: i64) -> Result<Vec<ItemRecord>, StoreError> {
+fn unfinished(db: &Connection, wf: i64) -> Result<Vec<(ItemRecord, Work)>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT record FROM items WHERE wf = ?1 AND state IN ('queued', 'running') ORDER BY item",
+        "SELECT record, json FROM items JOIN works USING (work)
+          WHERE items.wf = ?1 AND state IN ('queued', 'running') ORDER BY item",
     )?;
     let mut rows = statement.query([wf])?;
     let mut items = Vec::new();
     while let Some(row) = rows.next()? {
-        items.push(from_json("an item", row.get_ref(0)?)?);
+        items.push((
+            from_json("an item", row.get_ref(0)?)?,
+            from_json("a task", row.get_ref(1)?)?,
+        ));
     }
     Ok(items)
 }
@@ -176,6 +223,7 @@ pub(super) fn adopt(
     db: &Connection,
     owners: &Owners,
     id: WorkflowId,
+    remains: &Remains,
 ) -> Result<Adopted, StoreError> {
     let Some(mut head) = Head::load(db, id)? else {
         return Ok(Adopted::Missing);
@@ -186,7 +234,7 @@ pub(super) fn adopt(
         OwnerState::Other | OwnerState::Dead => {}
     }
     // What a dead server left unfinished must not look as if this one were at it.
-    interrupt(db, &mut head)?;
+    interrupt(db, &mut head, id, remains)?;
     forget_requests(db, head.wf)?;
     head.owner = owners.me();
     head.save(db)?;

@@ -202,6 +202,7 @@ impl Store {
     ///
     /// Any [`StoreError`] of opening or writing; nothing is marked then.
     pub async fn recover(&self) -> Result<Vec<Recovered>, StoreError> {
+        let remains = self.inner.remains.get().cloned().unwrap_or_default();
         let owners = Arc::clone(&self.inner.owners);
         // Listed before the rows are read: a file that is removed must belong to a server that was asked about.
         let leftovers = owners.leftovers();
@@ -212,7 +213,7 @@ impl Store {
             let asked = Arc::clone(&owners);
             recovered = self
                 .write("recover workflows", move |db| {
-                    ownership::recover(db, &asked)
+                    ownership::recover(db, &asked, &remains)
                 })
                 .await?;
         }
@@ -229,8 +230,9 @@ impl Store {
     /// Any [`StoreError`] of opening or writing.
     pub async fn adopt(&self, id: WorkflowId) -> Result<Adopted, StoreError> {
         let owners = Arc::clone(&self.inner.owners);
+        let remains = self.inner.remains.get().cloned().unwrap_or_default();
         self.write("adopt a workflow", move |db| {
-            ownership::adopt(db, &owners, id)
+            ownership::adopt(db, &owners, id, &remains)
         })
         .await
     }
@@ -242,9 +244,10 @@ impl Store {
     ///
     /// [`StoreError::NotOwner`] where another server owns the workflow.
     pub async fn give_up(&self, id: WorkflowId) -> Result<u32, StoreError> {
+        let remains = self.inner.remains.get().cloned().unwrap_or_default();
         let me = self.server_id();
         self.write("give a workflow up", move |db| {
-            ownership::give_up(db, me, id)
+            ownership::give_up(db, me, id, &remains)
         })
         .await
     }

@@ -35,6 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             stderr_log: Path::new(logs).join(format!("{index}.err")),
             log_cap_bytes: 1 << 20,
             tail_bytes: 4096,
+            context_bytes: 0,
             deadline: None,
             stall: None,
             grace: Duration::from_secs(5).into(),

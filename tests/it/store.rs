@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod forget;
 mod journal;
 mod memory;
 mod outbox;

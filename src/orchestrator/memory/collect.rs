@@ -14,8 +14,9 @@ use crate::redact::redact;
 use crate::store::Store;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// How many memories one transaction takes.
@@ -57,7 +58,8 @@ struct Tally {
 struct Target {
     pool: PoolName,
     collector: Option<Arc<dyn Collect>>,
-    // A std mutex: held to add a batch's figures. Shared, so that what a late pool gave in time counts.
+    // A tokio mutex: held from before a batch's transaction until its figures are added. Shared, so that what a late
+    // pool gave counts, and whoever reads it waits for a transaction that is under way.
     tally: Arc<Mutex<Tally>>,
 }
 
@@ -88,9 +90,13 @@ impl Memories {
     ) -> Result<AggregateMemoryResult, Problem> {
         let wait = caller.wait(call.wait_s, Caller::DEFAULT_WAIT)?;
         let (since, _) = when::range(call.since.as_deref(), None, At::now())?;
-        let pools = chosen(&call.pools, names)?;
+        let pools = self.chosen(&call.pools, since, names).await?;
         let forward = call.forward.unwrap_or(true);
         let sender = self.0.forwarding.as_ref().filter(|_| forward);
+        let resent = match call.resend_failed {
+            true => Some(self.resend(sender).await?),
+            false => None,
+        };
         let begun = Instant::now();
         let patience = self
             .0
@@ -104,13 +110,56 @@ impl Memories {
         };
         let rows = collect_all(&job, pools, names, caller).await;
         if let Some(sender) = sender {
-            let ids: Vec<MemoryId> = rows.iter().flat_map(|row| row.1.new.clone()).collect();
+            let mut ids: Vec<MemoryId> = rows.iter().flat_map(|row| row.1.new.clone()).collect();
+            ids.extend(resent.iter().flatten());
             self.wait_for_forwarding(sender, ids, begun + wait.duration)
                 .await?;
         }
         let mut result = self.summed(rows, sender).await?;
+        result.resent = resent.map(|ids| ids.len() as u64);
         result.wait_capped_s = wait.capped_s;
         Ok(result)
+    }
+
+    /// Returns the pools that a call means, each once: all that there are and those that are gone and left something to
+    /// collect, or the ones it names, where a gone one must have left memories.
+    async fn chosen(
+        &self,
+        asked: &[PoolName],
+        since: Option<At>,
+        names: &impl PoolNames,
+    ) -> Result<Vec<PoolName>, Problem> {
+        if asked.is_empty() {
+            let mut pools = names.all();
+            let left = self.0.store.collectable_pools(since).await;
+            let left = left.map_err(|error| error.problem())?;
+            pools.extend(left.into_iter().filter(|pool| !names.exists(pool.as_str())));
+            return Ok(pools);
+        }
+        let unique: BTreeSet<&PoolName> = asked.iter().collect();
+        for &name in &unique {
+            if !names.exists(name.as_str()) && !self.has_memories_of(name).await? {
+                return Err(unknown_pool("pools", name, names));
+            }
+        }
+        Ok(unique.into_iter().cloned().collect())
+    }
+
+    /// Puts what the peer refused for good back in line; returns what that is.
+    async fn resend(&self, sender: Option<&Sender>) -> Result<Vec<MemoryId>, Problem> {
+        let Some(sender) = sender else {
+            return Err(Problem::argument(
+                "resend_failed",
+                "nothing is forwarded by this call",
+                "true with a [session_buddy] in the config and without `forward` false",
+            ));
+        };
+        let requeued = self.0.store.requeue_dead(sender.peer().clone()).await;
+        let requeued = requeued.map_err(|error| error.problem())?;
+        if !requeued.is_empty() {
+            self.stored();
+        }
+        Ok(requeued)
     }
 
     /// Waits until the peer has `ids` or refused them, until it turns out to be down, or until the deadline.
@@ -167,11 +216,11 @@ impl Memories {
             row.error = error;
             pools.push(row);
         }
-        let open = match &peer {
+        let counts = match &peer {
             Some(peer) => self.0.store.outbox_counts(peer.clone()).await,
             None => Ok(Default::default()),
         };
-        let open = open.map_err(|error| error.problem())?.open();
+        let counts = counts.map_err(|error| error.problem())?;
         let down_since = match sender {
             Some(sender) => sender.sender_state().await?.down_since,
             None => None,
@@ -189,7 +238,9 @@ impl Memories {
             forwarded: sum.forwarded,
             pending: sum.pending,
             failed: sum.failed,
-            outbox_pending: open,
+            outbox_pending: counts.open(),
+            outbox_failed: counts.dead,
+            resent: None,
             forwarding,
             down_since,
             pools,
@@ -197,18 +248,6 @@ impl Memories {
             wait_capped_s: None,
         })
     }
-}
-
-/// Returns the pools that a call means, each once.
-fn chosen(asked: &[PoolName], names: &impl PoolNames) -> Result<Vec<PoolName>, Problem> {
-    if asked.is_empty() {
-        return Ok(names.all());
-    }
-    if let Some(unknown) = asked.iter().find(|name| !names.exists(name.as_str())) {
-        return Err(unknown_pool("pools", unknown, names));
-    }
-    let unique: BTreeSet<&PoolName> = asked.iter().collect();
-    Ok(unique.into_iter().cloned().collect())
 }
 
 /// Collects from all pools at once and returns what each gave, in their order.
@@ -254,14 +293,12 @@ async fn collect_all(
             message: Some("pools collected".to_owned()),
         });
     }
-    tallies
-        .into_iter()
-        .zip(outcomes)
-        .map(|((pool, tally), outcome)| {
-            let tally = tally.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            (pool, tally, outcome)
-        })
-        .collect()
+    let mut rows = Vec::with_capacity(tallies.len());
+    for ((pool, tally), outcome) in tallies.into_iter().zip(outcomes) {
+        let tally = tally.lock().await.clone();
+        rows.push((pool, tally, outcome));
+    }
+    rows
 }
 
 impl Job {
@@ -276,17 +313,19 @@ impl Job {
     }
 
     async fn collect_stored(&self, target: &Target) -> Result<(), Problem> {
-        let store = &self.memories.0.store;
         let mut after = 0;
         loop {
-            let (pool, to) = (target.pool.clone(), self.forward_to.clone());
-            let batch = store
-                .collect_memories(pool, self.since, after, BATCH, to)
-                .await;
-            let batch = batch.map_err(|error| error.problem())?;
-            self.told_sender();
-            target.add(batch.new, batch.duplicate, 0);
-            match batch.next {
+            let (job, pool) = (self.clone(), target.pool.clone());
+            let next = self.batch(target, move |mut tally| async move {
+                let (store, to) = (&job.memories.0.store, job.forward_to.clone());
+                let batch = store
+                    .collect_memories(pool, job.since, after, BATCH, to)
+                    .await;
+                let batch = batch.map_err(|error| error.problem())?;
+                tally.add(batch.new, batch.duplicate, 0);
+                Ok(batch.next)
+            });
+            match next.await? {
                 Some(next) => after = next,
                 None => return Ok(()),
             }
@@ -315,13 +354,41 @@ impl Job {
                     .is_some_and(|peer| peer.as_str() == memory.source)
             };
             let at_peer = batch.iter().all(from_peer);
-            let store = &self.memories.0.store;
-            let report = store.insert_memories(batch, self.forward_to.clone()).await;
-            let report = report.map_err(|error| error.problem())?;
-            self.told_sender();
-            let known = if at_peer { u64::from(report.new) } else { 0 };
-            target.add(report.new_ids, u64::from(report.duplicate), known);
+            let job = self.clone();
+            let kept = self.batch(target, move |mut tally| async move {
+                let (store, to) = (&job.memories.0.store, job.forward_to.clone());
+                let report = store.insert_memories(batch, to).await;
+                let report = report.map_err(|error| error.problem())?;
+                let known = if at_peer { u64::from(report.new) } else { 0 };
+                tally.add(report.new_ids, u64::from(report.duplicate), known);
+                Ok(())
+            });
+            kept.await?;
         }
+    }
+
+    /// Runs one batch apart from the collection, which its deadline may cut off: what a transaction has written is
+    /// counted, and the sender told, in any case.
+    async fn batch<T, F>(
+        &self,
+        target: &Target,
+        work: impl FnOnce(OwnedMutexGuard<Tally>) -> F,
+    ) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Problem>> + Send + 'static,
+    {
+        let tally = Arc::clone(&target.tally).lock_owned().await;
+        let (work, job) = (work(tally), self.clone());
+        let batch = self.memories.0.tasks.spawn(async move {
+            let done = work.await;
+            job.told_sender();
+            done
+        });
+        let ended = batch.await.map_err(|error| {
+            Problem::new(ErrorKind::Internal, format!("a batch ended early: {error}"))
+        });
+        ended?
     }
 
     /// Lets forwarding begin while collecting goes on.
@@ -332,12 +399,11 @@ impl Job {
     }
 }
 
-impl Target {
-    fn add(&self, new: Vec<MemoryId>, duplicate: u64, at_peer: u64) {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        tally.new.extend(new);
-        tally.duplicate += duplicate;
-        tally.at_peer += at_peer;
+impl Tally {
+    fn add(&mut self, new: Vec<MemoryId>, duplicate: u64, at_peer: u64) {
+        self.new.extend(new);
+        self.duplicate += duplicate;
+        self.at_peer += at_peer;
     }
 }
 

@@ -5,7 +5,9 @@
 //! ranked or kept (`store`), sent (`delivery`) or worded for the peer (`session_buddy`).
 
 mod collect;
+mod forget;
 mod forwarding;
+mod health;
 mod ids;
 mod keep;
 mod outcome;
@@ -15,6 +17,7 @@ mod remote;
 mod search;
 
 pub use collect::Collect;
+pub use forget::forget;
 pub(super) use outcome::outcome;
 pub use peer_pool::BuddyPool;
 
@@ -67,6 +70,7 @@ struct Inner {
     forwarding: Option<Forwarding>,
     remote: Option<Remote>,
     cache: Arc<remote::Cache>,
+    tasks: TaskTracker,
 }
 
 impl std::fmt::Debug for Memories {
@@ -114,7 +118,7 @@ impl Memories {
             failing_since: Arc::default(),
         });
         let forwarding = peer.map(|(name, buddy)| {
-            Forwarding::new(store.clone(), name, buddy, delivery, tasks, closing)
+            Forwarding::new(store.clone(), name, buddy, delivery, tasks.clone(), closing)
         });
         Self(Arc::new(Inner {
             store,
@@ -122,6 +126,7 @@ impl Memories {
             forwarding,
             remote,
             cache,
+            tasks,
         }))
     }
 
@@ -160,6 +165,9 @@ impl Memories {
         ClearCacheResult {
             entries: stats.entries,
             bytes: stats.bytes,
+            oldest_age_s: stats
+                .oldest
+                .map(|age| (age.as_secs_f64() * 10.0).round() / 10.0),
             hits: stats.hits,
             misses: stats.misses,
             coalesced: stats.coalesced,

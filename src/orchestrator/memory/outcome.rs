@@ -1,7 +1,7 @@
 //! What an attempt leaves behind to be found again.
 
 use crate::model::{CheckStatus, ItemRecord, MemoryKind, NewMemory, Stage, Work, WorkflowId};
-use crate::redact::redact;
+use crate::redact::{CONTEXT_BYTES, Redacted, redact};
 
 /// The most bytes of what was asked; a prompt can be a whole document, and its beginning says what it is about.
 const ASKED_BYTES: usize = 2_000;
@@ -16,7 +16,7 @@ pub(in crate::orchestrator) fn outcome(
     workflow: WorkflowId,
     record: &ItemRecord,
     work: &Work,
-    worker: String,
+    worker: Option<String>,
 ) -> Option<NewMemory> {
     let text = redact(&text_of(record, work)).into_owned();
     let mut memory = NewMemory::new(MemoryKind::Outcome, text, record.pool.clone()?, "worker");
@@ -24,7 +24,7 @@ pub(in crate::orchestrator) fn outcome(
     memory.workflow = Some(workflow);
     memory.item = Some(record.item);
     memory.attempt = Some(record.attempt);
-    memory.worker = Some(worker);
+    memory.worker = worker;
     memory.commit = record.commit.clone().or_else(|| record.base_commit.clone());
     memory.tags = tags_of(record);
     Some(memory)
@@ -35,7 +35,7 @@ fn text_of(record: &ItemRecord, work: &Work) -> String {
         Work::Task(text) => text.clone(),
         Work::Command(argv) => argv.join(" "),
     };
-    let mut text = cut(asked.trim(), ASKED_BYTES);
+    let mut text = beginning(asked.trim(), ASKED_BYTES);
     text.push('\n');
     text.push_str(&ending(record));
     if let Some(cause) = &record.cause {
@@ -89,16 +89,17 @@ fn stage_name(stage: Stage) -> &'static str {
 fn tags_of(record: &ItemRecord) -> Vec<String> {
     let mut tags = vec![record.status.as_str().to_owned()];
     tags.extend(record.stage.map(|stage| stage_name(stage).to_owned()));
-    tags.extend(record.cause.as_ref().map(|cause| {
-        let short: String = cause.chars().take(TAG_CHARS).collect();
-        redact(&short).into_owned()
-    }));
+    let cause = record.cause.as_deref().map(redact);
+    tags.extend(cause.map(|cause| cause.chars().take(TAG_CHARS).collect()));
     tags
 }
 
-fn cut(text: &str, max_bytes: usize) -> String {
-    let kept = &text[..text.floor_char_boundary(max_bytes)];
-    let mark = if kept.len() < text.len() { "…" } else { "" };
+/// Returns the first bytes of `text` without secrets, not even one that the end parts.
+fn beginning(text: &str, max_bytes: usize) -> String {
+    let end = text.floor_char_boundary(max_bytes);
+    let seen = &text[..text.floor_char_boundary(end + CONTEXT_BYTES)];
+    let kept = Redacted::of(seen).part(0..end);
+    let mark = if end < text.len() { "…" } else { "" };
     format!("{kept}{mark}")
 }
 
@@ -130,7 +131,8 @@ mod tests {
     fn an_outcome_says_what_was_asked_how_it_ended_and_what_was_written() {
         let id = WorkflowId::new();
         let work = Work::Task("fix the tests with api_key=abcDEF123456ghi\n".to_owned());
-        let memory = outcome(id, &record(), &work, "claude".to_owned()).expect("it had a pool");
+        let memory =
+            outcome(id, &record(), &work, Some("claude".to_owned())).expect("it had a pool");
         assert_eq!(
             memory.text,
             "fix the tests with api_key=[REDACTED-ASSIGNED-SECRET]\n\
@@ -151,12 +153,24 @@ mod tests {
     #[test]
     fn a_long_prompt_is_cut_and_an_item_without_a_pool_leaves_nothing() {
         let work = Work::Task("é".repeat(100_000));
-        let memory = outcome(WorkflowId::new(), &record(), &work, "w".to_owned());
+        let memory = outcome(WorkflowId::new(), &record(), &work, None);
         assert!(memory.expect("it had a pool").text.len() < 3_000);
         let unstarted = ItemRecord::unstarted(0, "/r", ItemState::Cancelled);
-        assert_eq!(
-            outcome(WorkflowId::new(), &unstarted, &work, "w".to_owned()),
-            None
-        );
+        assert_eq!(outcome(WorkflowId::new(), &unstarted, &work, None), None);
+    }
+
+    #[test]
+    fn a_secret_at_the_end_of_what_is_kept_of_a_prompt_leaves_no_half() {
+        let token = format!("ghp_{}", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYz");
+        for inside in 0..=token.len() {
+            let prompt = format!("{} {token} end", "x".repeat(ASKED_BYTES - 1 - inside));
+            let work = Work::Task(prompt);
+            let memory = outcome(WorkflowId::new(), &record(), &work, None);
+            let text = memory.expect("it had a pool").text;
+            assert!(
+                !text.contains("ghp_") && !text.contains("aB3"),
+                "{inside}: {text}"
+            );
+        }
     }
 }

@@ -27,6 +27,10 @@ pub(super) struct Position {
     /// How many bytes of the text at `skip` were given already.
     #[serde(default)]
     pub(super) offset: usize,
+    /// By what the hits are known that a peer brought into the first part and that the store has further down: behind it
+    /// they would come again. Written after the rest, as each is 8 digits long.
+    #[serde(skip)]
+    pub(super) shown: Vec<u32>,
 }
 
 impl Position {
@@ -52,9 +56,19 @@ impl Position {
                 "the `cursor` of the answer before, with the same other arguments",
             )
         };
-        let json = unhex(cursor).ok_or_else(|| refuse("this cursor is not of a search"))?;
-        let read: Self =
-            serde_json::from_slice(&json).map_err(|_| refuse("this cursor is not of a search"))?;
+        let no_cursor = || refuse("this cursor is not of a search");
+        let (json, shown) = cursor.split_once('.').unwrap_or((cursor, ""));
+        let json = unhex(json).ok_or_else(no_cursor)?;
+        let mut read: Self = serde_json::from_slice(&json).map_err(|_| no_cursor())?;
+        let shown = unhex(shown).ok_or_else(no_cursor)?;
+        let (shown, rest) = shown.as_chunks();
+        if !rest.is_empty() {
+            return Err(no_cursor());
+        }
+        read.shown = shown
+            .iter()
+            .map(|bytes| u32::from_be_bytes(*bytes))
+            .collect();
         if read.of == of {
             Ok(read)
         } else {
@@ -65,8 +79,19 @@ impl Position {
     /// Writes the cursor.
     pub(super) fn write(&self) -> String {
         let json = serde_json::to_vec(self).expect("numbers and texts can be written as JSON");
-        json.iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut cursor: String = json.iter().map(|byte| format!("{byte:02x}")).collect();
+        if !self.shown.is_empty() {
+            cursor.push('.');
+            cursor.extend(self.shown.iter().map(|key| format!("{key:08x}")));
+        }
+        cursor
     }
+}
+
+/// Returns a short stand-in for what a hit is known by.
+pub(super) fn short(key: &str) -> u32 {
+    let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
+    u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
 }
 
 /// Returns what tells one search from another, for its cursors.
@@ -153,6 +178,7 @@ mod tests {
             store: Some("1f-a".to_owned()),
             skip: 3,
             offset: 9,
+            shown: vec![0, 7, u32::MAX],
             ..Position::start("a1".to_owned(), At::from_unix_ms(7))
         };
         assert_eq!(
@@ -163,6 +189,7 @@ mod tests {
             (position.write(), "b2"),
             ("zz".to_owned(), "a1"),
             ("é".to_owned(), "a1"),
+            (format!("{}0", position.write()), "a1"),
         ] {
             let problem = Position::read(&cursor, of).expect_err("another search's, or none");
             assert_eq!(problem.field.as_deref(), Some("cursor"));

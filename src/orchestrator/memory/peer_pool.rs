@@ -31,28 +31,28 @@ impl Collect for BuddyPool {
         async move {
             let listing = self.buddy.list_all(deadline.into_std()).await;
             let items = listing.map_err(|error| error.problem())?.items;
-            Ok(items
-                .into_iter()
-                .filter_map(|item| self.told(item))
-                .collect())
+            Ok(items.into_iter().map(|item| self.told(item)).collect())
         }
         .boxed()
     }
 }
 
 impl BuddyPool {
-    /// Returns an item as a memory; nothing for one of ours: the store has it, or it was forgotten on purpose.
-    fn told(&self, item: PeerItem) -> Option<NewMemory> {
-        if Marker::split(&item.content).is_some() {
-            return None;
-        }
+    /// Returns an item as a memory. One with a marker has the marker's id, by which the store knows it again where it is
+    /// ours, or was and is gone on purpose; else another state directory's server told it.
+    fn told(&self, item: PeerItem) -> NewMemory {
+        let (marker, text) = match Marker::split(&item.content) {
+            Some((marker, text)) => (Some(marker.id), text.to_owned()),
+            None => (None, item.content),
+        };
         let mut memory = NewMemory::new(
             MemoryKind::Note,
-            item.content,
+            text,
             self.pool.clone(),
             self.source.clone(),
         );
+        memory.marker = marker;
         memory.source_id = item.id;
-        Some(memory)
+        memory
     }
 }

@@ -1,13 +1,13 @@
 //! `cross_pool_search`: live local results fused with the peer's.
 
-use super::page::{Position, fit, search_id, snippet, text_bytes, words};
+use super::page::{Position, fit, search_id, short, snippet, text_bytes, words};
 use super::remote::Told;
 use super::{Memories, PoolNames, unknown_pool};
 use crate::api::{
     CrossPoolSearch, CrossPoolSearchResult, Hit, Matched, SourceAnswer, SourceStatus,
 };
 use crate::error::{Fault, Problem};
-use crate::model::{At, Memory, MemoryHit, MemoryId, MemoryPage, MemoryQuery};
+use crate::model::{At, Memory, MemoryHit, MemoryId, MemoryPage, MemoryQuery, PoolName};
 use crate::orchestrator::search::{Fused, fuse};
 use crate::orchestrator::when;
 use crate::session_buddy::PeerHit;
@@ -31,6 +31,8 @@ struct Search {
     query: MemoryQuery,
     limit: usize,
     words: Vec<String>,
+    /// Whether the caller bounds the time; `query` is also bounded by the paging.
+    timed: bool,
     refresh: bool,
     position: Position,
 }
@@ -127,6 +129,7 @@ impl Memories {
         };
         Ok(Search {
             words: words(&call.query),
+            timed: call.since.is_some() || call.until.is_some(),
             query: MemoryQuery {
                 text: call.query.clone(),
                 pools: call.pools.clone(),
@@ -146,7 +149,7 @@ impl Memories {
     }
 
     /// Returns whether a pool that is not there any more has left memories.
-    async fn has_memories_of(&self, name: &crate::model::PoolName) -> Result<bool, Problem> {
+    pub(super) async fn has_memories_of(&self, name: &PoolName) -> Result<bool, Problem> {
         let query = MemoryQuery {
             pools: vec![name.clone()],
             limit: 1,
@@ -174,24 +177,36 @@ impl Memories {
                 fulltext: !search.words.is_empty(),
             },
         });
+        let given = |found: &Found| {
+            let shown = &search.position.shown;
+            !shown.is_empty() && keys(found).iter().any(|key| shown.contains(&short(key)))
+        };
+        let ranked = ranked.filter(|fused| !given(&fused.item));
         Ok(shown(&search, ranked.collect(), page.next, sources))
     }
 
     /// Fuses the best local hits with the peer's.
     async fn fused(
         &self,
-        search: Search,
+        mut search: Search,
         local: MemoryPage,
         told: Told,
     ) -> Result<CrossPoolSearchResult, Problem> {
         let sources = vec![local_source(&local), told.source];
         let next = local.next;
-        let remote = self.known(&search.query, &told.hits).await?;
+        let remote = self.known(&search, &told.hits).await?;
         let local = local.hits.into_iter().map(|hit| Found {
             memory: Some(hit),
             remote: None,
             fulltext: true,
         });
+        // What is not among the best local hits may be one of the others, which the pages behind these go on with.
+        if next.is_some() {
+            let shown = remote
+                .iter()
+                .filter_map(|found| keys(found).into_iter().next());
+            search.position.shown = shown.map(|key| short(&key)).collect();
+        }
         let ranked = fuse([local.collect(), remote], keys, |kept: &mut Found, more| {
             kept.fulltext |= more.fulltext;
             kept.remote = kept.remote.take().or(more.remote);
@@ -201,8 +216,10 @@ impl Memories {
     }
 
     /// Returns the peer's hits, ours with what the store has of them, without those that the filters keep out.
-    async fn known(&self, query: &MemoryQuery, hits: &[PeerHit]) -> Result<Vec<Found>, Problem> {
+    async fn known(&self, search: &Search, hits: &[PeerHit]) -> Result<Vec<Found>, Problem> {
         let ids: Vec<MemoryId> = hits.iter().filter_map(id_of).collect();
+        let forgotten = self.0.store.forgotten(ids.clone()).await;
+        let forgotten = forgotten.map_err(|error| error.problem())?;
         let mut ours: HashMap<MemoryId, MemoryHit> = HashMap::new();
         for &id in &ids {
             let memory = self.0.store.memory(id).await;
@@ -216,11 +233,13 @@ impl Memories {
                 ours.insert(id, hit);
             }
         }
-        let found = hits.iter().filter_map(|hit| {
+        let is_forgotten = |hit: &&PeerHit| id_of(hit).is_some_and(|id| forgotten.contains(&id));
+        let left = hits.iter().filter(|hit| !is_forgotten(hit));
+        let found = left.filter_map(|hit| {
             let memory = id_of(hit).and_then(|id| ours.remove(&id));
             let passes = match &memory {
-                Some(ours) => passes(&ours.memory, query),
-                None => passes_unknown(hit, query),
+                Some(ours) => passes(&ours.memory, &search.query),
+                None => passes_unknown(hit, search),
             };
             passes.then(|| Found {
                 memory,
@@ -286,15 +305,15 @@ fn passes(memory: &Memory, query: &MemoryQuery) -> bool {
 }
 
 /// Returns whether a memory that only the peer has passes: nothing is known of it but the pool in its marker.
-fn passes_unknown(hit: &PeerHit, query: &MemoryQuery) -> bool {
+fn passes_unknown(hit: &PeerHit, search: &Search) -> bool {
+    let query = &search.query;
     let pool = hit.marker.as_ref().map(|marker| &marker.pool);
     let pools = query.pools.is_empty() || pool.is_some_and(|pool| query.pools.contains(pool));
-    // A bound that the paging alone set must not hide what the first page counted.
     pools
         && query.repo.is_none()
         && query.kinds.is_empty()
         && query.tags.is_empty()
-        && query.since.is_none()
+        && !search.timed
 }
 
 /// Cuts the page out of the ranked results and makes the cursor of the next one.

@@ -13,7 +13,7 @@ use crate::orchestrator::pools::Slot;
 use crate::pool::worker::command::outcome;
 use crate::pool::worker::{End, Event, Events, Outcome, RepoRef, Task};
 use crate::process::Job;
-use crate::redact::redact;
+use crate::redact::{CONTEXT_BYTES, redact};
 use futures_util::FutureExt;
 use std::any::Any;
 use std::ffi::OsString;
@@ -111,7 +111,12 @@ impl Engine {
         }
         self.conclude(record, verdict, &begun.live, &clocks);
         let worker = slot.pool.worker_name.clone();
-        Ok(memory::outcome(run.id(), record, &begun.work.work, worker))
+        Ok(memory::outcome(
+            run.id(),
+            record,
+            &begun.work.work,
+            Some(worker),
+        ))
     }
 
     /// Makes ready to start: repository, lock or worktree, base, journal. The error is the attempt's end, and none where
@@ -282,11 +287,9 @@ impl Engine {
         }
         problem.message = redact(&problem.message).into_owned();
         record.stage = Some(stage);
-        record.cause = Some(cause::of(
-            &problem,
-            &record.repo,
-            record.output_tail.as_deref(),
-        ));
+        let cause = cause::of(&problem, &record.repo, record.output_tail.as_deref());
+        // Colours that were taken out can have stood within a secret.
+        record.cause = Some(redact(&cause).into_owned());
         record.error = Some(problem);
     }
 }
@@ -344,6 +347,7 @@ impl Lines<'_> {
             stderr_log: log("stderr"),
             log_cap_bytes: host.log_cap_bytes,
             tail_bytes: host.tail_bytes,
+            context_bytes: CONTEXT_BYTES,
             deadline: self.deadline,
             stall: self.settings.stall,
             grace: self.live.grace.clone(),

@@ -26,14 +26,14 @@ use super::notices::Notices;
 use super::pools::Pools;
 use super::quarantine::Quarantine;
 use crate::config::Limits;
-use crate::model::{ItemIndex, WorkflowId};
+use crate::model::{Attempt, ItemIndex, WorkflowId};
 use crate::pool::worker::command::Host;
 use crate::repo::Repos;
 use crate::store::Store;
 use dispatch::Queue;
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -64,6 +64,23 @@ pub(super) struct Parts {
     pub(super) tasks: TaskTracker,
     /// Fires when the server ends: nothing new starts, what runs is stopped.
     pub(super) closing: CancellationToken,
+}
+
+/// Returns the folder that holds a folder of logs for each workflow, by its id.
+pub(super) fn runs_folder(state_dir: &Path) -> PathBuf {
+    state_dir.join("runs")
+}
+
+/// Returns the folder that an attempt's streams are logged in.
+pub(super) fn attempt_logs(
+    state_dir: &Path,
+    id: WorkflowId,
+    item: ItemIndex,
+    attempt: Attempt,
+) -> PathBuf {
+    runs_folder(state_dir)
+        .join(id.to_string())
+        .join(format!("{item}-{attempt}"))
 }
 
 struct Inner {
@@ -180,11 +197,7 @@ impl Engine {
 
     /// Returns the folder that an attempt's streams are logged in.
     pub(super) fn logs(&self, id: WorkflowId, item: ItemIndex, attempt: u32) -> PathBuf {
-        self.store
-            .state_dir()
-            .join("runs")
-            .join(id.to_string())
-            .join(format!("{item}-{attempt}"))
+        attempt_logs(self.store.state_dir(), id, item, attempt)
     }
 
     /// Stops a run when its own time is over.

@@ -6,7 +6,8 @@ use super::{Capabilities, End, Event, Events, Outcome, Task, Worker};
 use crate::config::{AgentPreset, Allow, PromptBy};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::Work;
-use crate::process::{Ended, Exit, Job, Processes, StopReason, base_env, find_program};
+use crate::process::{Captured, Ended, Exit, Job, Processes, StopReason, base_env, find_program};
+use crate::redact::{CONTEXT_BYTES, Redacted};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -185,6 +186,7 @@ impl CommandWorker {
             stderr_log: task.logs.join("stderr"),
             log_cap_bytes: self.host.log_cap_bytes,
             tail_bytes: self.host.tail_bytes,
+            context_bytes: CONTEXT_BYTES,
             deadline: task.deadline,
             stall: task.stall,
             grace: task.grace,
@@ -268,9 +270,21 @@ pub fn outcome(exit: Exit) -> Outcome {
         end,
         exit_code,
         final_text: None,
-        stdout_tail: exit.stdout.tail,
-        stderr_tail: exit.stderr.tail,
+        stdout_tail: tail_of(&exit.stdout),
+        stderr_tail: tail_of(&exit.stderr),
         usage: None,
+    }
+}
+
+/// Returns the end of a stream without secrets; where it is not all, its first line says how many bytes are missing.
+///
+/// What came before the cut is looked at too: of a token that it parts, no half is a secret by itself.
+fn tail_of(stream: &Captured) -> String {
+    let text = format!("{}{}", stream.before_tail, stream.tail);
+    let tail = Redacted::of(&text).part(stream.before_tail.len()..text.len());
+    match stream.left_out_bytes {
+        0 => tail,
+        missing => format!("[{missing} earlier bytes left out]\n{tail}"),
     }
 }
 
@@ -338,6 +352,30 @@ mod tests {
             deadline: None,
             stall: None,
             grace: Duration::ZERO.into(),
+        }
+    }
+
+    #[test]
+    fn a_token_that_the_cut_parts_leaves_no_half() {
+        let token = format!("ghp_{}", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYz");
+        let whole = format!("log in with {token}\nand go on");
+        for cut in 0..whole.len() {
+            let tail = tail_of(&Captured {
+                before_tail: whole[..cut].to_owned(),
+                tail: whole[cut..].to_owned(),
+                left_out_bytes: 1_000 + cut as u64,
+                ..Captured::default()
+            });
+            assert!(
+                tail.starts_with("[1")
+                    && tail.ends_with("go on"[cut.saturating_sub(50).min(5)..].trim_start()),
+                "{tail}"
+            );
+            for length in [4, 8] {
+                let leaked =
+                    (0..token.len() - length).find(|&at| tail.contains(&token[at..at + length]));
+                assert_eq!(leaked, None, "cut at {cut}: {tail}");
+            }
         }
     }
 

@@ -353,7 +353,13 @@ async fn a_peer_that_fails_again_and_again_is_left_alone_then_asked_by_one() {
         .await
         .expect_err("it rests");
     assert!(
-        matches!(cause(&error), NotSent::Resting { retry_in: Some(_) }),
+        matches!(
+            cause(&error),
+            NotSent::Resting {
+                retry_in: Some(_),
+                after: Some(_)
+            }
+        ),
         "{error:?}"
     );
     assert_eq!(server.seen("tools/call").len(), 5);

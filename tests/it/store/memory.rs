@@ -574,7 +574,7 @@ async fn what_is_forgotten_is_gone_from_the_file_and_its_index_too() {
     let long = format!("{} {}", "filler ".repeat(5_000), "overflowsecret");
     let long = keep(&store, vec![new(MemoryKind::Note, &long)]).await[0];
     assert!(files(dir.path()).contains("overflowsecret"));
-    assert!(store.forget(long).await.expect("forgotten"));
+    assert!(store.forget(long).await.expect("forgotten").is_some());
     assert!(!files(dir.path()).contains("overflowsecret"));
 
     let forgotten: Vec<_> = (0..3_000).step_by(30).collect();
@@ -587,9 +587,15 @@ async fn what_is_forgotten_is_gone_from_the_file_and_its_index_too() {
     };
     assert_eq!(standing(), forgotten.len());
     for &n in &forgotten {
-        assert!(store.forget(kept[n]).await.expect("forgotten"));
+        assert!(store.forget(kept[n]).await.expect("forgotten").is_some());
     }
-    assert!(!store.forget(kept[0]).await.expect("asked"), "once");
+    let again = store.forget(kept[0]).await.expect("asked");
+    assert!(
+        again.is_some_and(|again| again.before),
+        "it is gone already"
+    );
+    let never = store.forget(mahavishnu::model::MemoryId::new()).await;
+    assert_eq!(never.expect("asked"), None);
     assert_eq!(standing(), 0);
     assert!(find(&store, words(&secret(0))).await.hits.is_empty());
     assert_eq!(ids(&find(&store, words(&secret(1))).await), [kept[1]]);

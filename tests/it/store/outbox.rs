@@ -173,7 +173,7 @@ async fn dead_letters_are_kept_and_sent_again_on_request() {
     );
     assert_eq!(counts(&store).await.dead, 1);
     assert!(take(&store, 9).await.is_empty());
-    assert_eq!(store.requeue_dead(peer()).await.expect("requeued"), 1);
+    assert_eq!(store.requeue_dead(peer()).await.expect("requeued").len(), 1);
     assert_eq!(take(&store, 9).await[0].memory.id, ids[0]);
     assert!(
         store
@@ -269,7 +269,9 @@ async fn a_forgotten_memory_is_not_sent() {
     let store = open(dir.path());
     let ids = keep(&store, 2).await;
     let taken = take(&store, 1).await;
-    assert!(store.forget(taken[0].memory.id).await.expect("forgotten"));
+    let forgotten = store.forget(taken[0].memory.id).await;
+    let forgotten = forgotten.expect("forgotten").expect("it was there");
+    assert_eq!(forgotten.peers, [peer()], "it may have arrived");
     let (soon, _) = soon_and_late();
     let failure = SendFailure::Retry {
         at: soon,

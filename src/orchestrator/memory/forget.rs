@@ -1,0 +1,48 @@
+//! `mahavishnu forget`: one memory, removed for good with all that this state directory keeps of the same attempt.
+
+use crate::error::{ErrorKind, Fault, Problem};
+use crate::model::{MemoryId, MemoryKind};
+use crate::orchestrator::workflow::attempt_logs;
+use crate::store::{Forgotten, Store};
+use std::io;
+
+/// Removes a memory, its attempt's log files where it is an outcome, and what the journal keeps of that attempt. Returns
+/// nothing where there never was such a memory.
+///
+/// Servers that run need not be told: their searches leave out what was forgotten, a peer's copy and cached answers
+/// included.
+///
+/// # Errors
+///
+/// The logs cannot be removed, or the store cannot be written, or another program keeps reading it; calling this again
+/// finishes it.
+///
+/// # Cancel safety
+///
+/// Calling this again finishes it.
+pub async fn forget(store: &Store, id: MemoryId) -> Result<Option<Forgotten>, Problem> {
+    let memory = store.memory(id).await.map_err(|error| error.problem())?;
+    let attempt = memory
+        .filter(|memory| memory.kind == MemoryKind::Outcome)
+        .and_then(|memory| Some((memory.workflow?, memory.item?, memory.attempt?)));
+    // Before the memory, which is the only way to find them.
+    if let Some((workflow, item, attempt)) = attempt {
+        let logs = attempt_logs(store.state_dir(), workflow, item, attempt);
+        match tokio::fs::remove_dir_all(&logs).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let message = format!("{} cannot be removed: {error}", logs.display());
+                return Err(Problem::new(ErrorKind::Unavailable, message)
+                    .with_hint("remove the folder yourself, then forget the memory again"));
+            }
+            _ => {}
+        }
+    }
+    store.forget(id).await.map_err(|error| match error {
+        crate::store::StoreError::Locked => Problem::new(
+            ErrorKind::Busy,
+            "the memory is gone, but its text may still stand in the store's log, which another program is reading",
+        )
+        .with_hint("run the same again in a moment, or when no server runs"),
+        error => error.problem(),
+    })
+}

@@ -1,0 +1,222 @@
+//! What `check_health` tells of forwarding: how it stands, what was refused, what a comparison with the peer found.
+
+use super::Memories;
+use super::forwarding::Forwarding;
+use crate::api::{Check, HealthStatus};
+use crate::error::{Fault, Problem};
+use crate::model::{
+    DeadLetter, MemoryId, OutboxCounts, PeerName, PeerState, Reconciled, SenderState,
+};
+use crate::session_buddy::{Door, Marker};
+use std::time::{Duration, Instant};
+
+/// How long the peer may take to say who it is, and then for the comparison; together less than a host waits.
+const PROBE_LIMIT: Duration = Duration::from_secs(12);
+const COMPARE_LIMIT: Duration = Duration::from_secs(25);
+
+/// How many dead letters and duplicates are named.
+const NAMED: u32 = 3;
+
+/// The most bytes of a peer's words that a line quotes.
+const QUOTED_BYTES: usize = 200;
+
+impl Memories {
+    /// Returns the checks of forwarding; with `probe` the peer is asked who it is and compared with what it was sent.
+    pub(in crate::orchestrator) async fn checks(&self, probe: bool) -> Vec<Check> {
+        let Some(forwarding) = &self.0.forwarding else {
+            let off = "off: the config names no [session_buddy]; memories stay in the store";
+            return vec![check("forwarding", HealthStatus::Ok, off.to_owned(), None)];
+        };
+        let mut checks = Vec::new();
+        if probe {
+            checks.push(probed(forwarding).await);
+        }
+        match state_of(forwarding).await {
+            Ok(state) => {
+                checks.insert(0, state.forwarding());
+                checks.extend(state.comparison());
+            }
+            Err(problem) => checks.insert(
+                0,
+                check(
+                    "forwarding",
+                    HealthStatus::Fault,
+                    problem.message,
+                    problem.hint,
+                ),
+            ),
+        }
+        checks
+    }
+}
+
+/// What the store and the sender know.
+struct State {
+    peer: PeerName,
+    sender: SenderState,
+    known: PeerState,
+    counts: OutboxCounts,
+    dead: Vec<DeadLetter>,
+}
+
+async fn state_of(forwarding: &Forwarding) -> Result<State, Problem> {
+    let (store, peer) = (&forwarding.forwarder().store, forwarding.peer().clone());
+    let fault = |error: crate::store::StoreError| error.problem();
+    Ok(State {
+        sender: forwarding.sender_state().await?,
+        known: store.peer_state(peer.clone()).await.map_err(fault)?,
+        counts: store.outbox_counts(peer.clone()).await.map_err(fault)?,
+        dead: store
+            .dead_letters(peer.clone(), NAMED)
+            .await
+            .map_err(fault)?,
+        peer,
+    })
+}
+
+impl State {
+    fn forwarding(&self) -> Check {
+        let counts = &self.counts;
+        let mut detail = match self.sender.down_since {
+            Some(since) => format!("to {}: down since {since}", self.peer),
+            None => format!("to {}: ok", self.peer),
+        };
+        if let Some(error) = &self.sender.error {
+            detail.push_str(&format!(" ({})", quoted(&error.message)));
+        }
+        detail.push_str(&format!(
+            "; {} waiting, {} resting until it is known whether they arrived, {} acknowledged, {} refused for good",
+            counts.pending + counts.sending,
+            counts.resting,
+            counts.acked,
+            counts.dead
+        ));
+        for letter in &self.dead {
+            detail.push_str(&format!(
+                "; {} after {} tries: {}",
+                letter.id,
+                letter.attempts,
+                quoted(&letter.error)
+            ));
+        }
+        let (status, fix) = self.fix();
+        check("forwarding", status, detail, fix)
+    }
+
+    fn fix(&self) -> (HealthStatus, Option<String>) {
+        if self.sender.down_since.is_some() {
+            let hint = self
+                .sender
+                .error
+                .as_ref()
+                .and_then(|error| error.hint.clone());
+            let fix = "start it, or correct [session_buddy] in the config; check_health with probe `peers` says what is wrong. Nothing is lost meanwhile";
+            return (HealthStatus::Warning, hint.or(Some(fix.to_owned())));
+        }
+        if self.counts.dead > 0 {
+            let fix = "aggregate_memory with `resend_failed` true sends them again; `mahavishnu forget ID` removes one for good";
+            return (HealthStatus::Warning, Some(fix.to_owned()));
+        }
+        (HealthStatus::Ok, None)
+    }
+
+    /// Returns what the last comparison found; nothing where there never was one.
+    fn comparison(&self) -> Option<Check> {
+        let found = self.known.reconciled.as_ref().map(found);
+        if let Some(problem) = &self.known.reconcile_error {
+            let before = found.map_or(String::new(), |(_, detail)| format!("; before: {detail}"));
+            let detail = format!(
+                "what {} has could not be compared: {}{before}",
+                self.peer,
+                quoted(&problem.message)
+            );
+            return Some(check(
+                "forwarded copies",
+                HealthStatus::Warning,
+                detail,
+                problem.hint.clone(),
+            ));
+        }
+        let (status, detail) = found?;
+        let fix = (status != HealthStatus::Ok).then(|| {
+            format!(
+                "searches here show each once; remove the surplus in {} if it matters",
+                self.peer
+            )
+        });
+        Some(check("forwarded copies", status, detail, fix))
+    }
+}
+
+fn found(found: &Reconciled) -> (HealthStatus, String) {
+    let mut detail = format!(
+        "compared at {}: of {} acknowledged memories {} were lost and are sent again, {} are there more than once",
+        found.at, found.checked, found.lost, found.duplicates
+    );
+    let named: Vec<String> = found
+        .twice
+        .iter()
+        .take(NAMED as usize)
+        .map(|(id, times)| format!("{id} {times} times"))
+        .collect();
+    if named.is_empty() {
+        return (HealthStatus::Ok, detail);
+    }
+    detail.push_str(&format!(": {}", named.join(", ")));
+    (HealthStatus::Info, detail)
+}
+
+/// Asks the peer who it is and whether it can use its database, then compares.
+async fn probed(forwarding: &Forwarding) -> Check {
+    let name = forwarding.peer().as_str();
+    match asked(forwarding).await {
+        Ok(detail) => check(name, HealthStatus::Ok, detail, None),
+        Err(problem) => check(name, HealthStatus::Fault, problem.message, problem.hint),
+    }
+}
+
+async fn asked(forwarding: &Forwarding) -> Result<String, Problem> {
+    let forwarder = forwarding.forwarder();
+    let info = tokio::time::timeout(PROBE_LIMIT, forwarder.probe()).await;
+    let info = info.map_err(|_| late("it did not say who it is", PROBE_LIMIT))??;
+    let deadline = Instant::now() + COMPARE_LIMIT;
+    // Only a look into its database tells that another process holds it.
+    let nothing = Marker {
+        pool: "none".parse().expect("a name"),
+        id: MemoryId::new(),
+    };
+    let looked = forwarder.buddy.is_there(&nothing, deadline).await;
+    looked.map_err(|error| error.problem())?;
+    // What it finds or why it does not is a check of its own.
+    let _ = forwarder.reconcile(deadline).await;
+    let door = match info.door {
+        Door::Default => "default",
+        Door::Full => "full",
+    };
+    let version = info
+        .version
+        .map_or(String::new(), |version| format!(", version {version}"));
+    Ok(format!(
+        "answers: {door} front door, {} tools{version}; its database is not locked",
+        info.tools
+    ))
+}
+
+fn late(what: &str, limit: Duration) -> Problem {
+    let message = format!("{what} within {} s", limit.as_secs());
+    Problem::new(crate::error::ErrorKind::TimedOut, message)
+        .with_hint("it may be busy; ask again in a minute, or restart it")
+}
+
+fn quoted(text: &str) -> &str {
+    &text[..text.floor_char_boundary(QUOTED_BYTES)]
+}
+
+fn check(name: &str, status: HealthStatus, detail: String, fix: Option<String>) -> Check {
+    Check {
+        name: name.to_owned(),
+        status,
+        detail,
+        fix,
+    }
+}
