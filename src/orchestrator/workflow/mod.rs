@@ -252,3 +252,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

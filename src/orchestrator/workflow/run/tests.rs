@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::{ErrorKind, Problem};
-use crate::model::{ServerId, Settings, Work};
+use crate::model::{At, ServerId, Settings, Work};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
