@@ -29,7 +29,7 @@ impl Random {
 }
 
 /// Returns the word of rank `rank`, 0 being the most frequent.
-pub fn word(rank: usize) -> String {
+pub(crate) fn word(rank: usize) -> String {
     let mut word = String::new();
     let mut left = rank;
     for place in 0.. {
@@ -45,7 +45,7 @@ pub fn word(rank: usize) -> String {
 }
 
 /// What memories are drawn from.
-pub struct Corpus {
+pub(crate) struct Corpus {
     words: Vec<String>,
     /// How likely a word is one of those up to each rank.
     up_to: Vec<f64>,
@@ -54,7 +54,7 @@ pub struct Corpus {
 impl Corpus {
     /// Makes the vocabulary.
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut sum = 0.0;
         let mut up_to: Vec<f64> = (0..WORDS)
             .map(|rank| {
@@ -71,7 +71,7 @@ impl Corpus {
 
     /// Returns memory `n`: one in 1,000 is a lesson, one in 10,000 of the pool `small`, and half of the others have
     /// `passed`, half `failed`, both in one of 5,000.
-    pub fn memory(&self, n: usize) -> NewMemory {
+    pub(crate) fn memory(&self, n: usize) -> NewMemory {
         let mut random = Random(n as u64);
         let length = 40 + random.next() % 81;
         let mut text = String::with_capacity(500);
@@ -99,8 +99,10 @@ impl Corpus {
         let pool: PoolName = pool.parse().expect("a name");
         NewMemory {
             source_id: Some(n.to_string()),
-            repo: (n % 4 == 0).then(|| format!("/home/user/code/r{}", n / 4 % 200)),
-            tags: if n % 50 == 0 {
+            repo: n
+                .is_multiple_of(4)
+                .then(|| format!("/home/user/code/r{}", n / 4 % 200)),
+            tags: if n.is_multiple_of(50) {
                 vec!["flaky".to_owned()]
             } else {
                 Vec::new()

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 const TURNS: usize = 5;
 
 /// Stores `pools` times `each` memories, a call per pool, all pools at once.
-pub fn measure(runtime: &Runtime, (pools, each): (usize, usize)) {
+pub(crate) fn measure(runtime: &Runtime, (pools, each): (usize, usize)) {
     let corpus = Corpus::new();
     let memories: Vec<_> = (0..pools * each).map(|n| corpus.memory(n)).collect();
     let mut ratios = Vec::new();

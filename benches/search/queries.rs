@@ -6,9 +6,9 @@ use rusqlite::{Connection, params_from_iter, types::Value};
 use std::time::Instant;
 
 /// Queries of one sort, each with its FTS5 expression, empty where there are no words.
-pub struct Class {
-    pub name: &'static str,
-    pub queries: Vec<(MemoryQuery, String)>,
+pub(crate) struct Class {
+    pub(crate) name: &'static str,
+    pub(crate) queries: Vec<(MemoryQuery, String)>,
 }
 
 fn class(
@@ -49,7 +49,7 @@ fn expression(text: &str) -> String {
     words.join(if any { " OR " } else { " AND " })
 }
 
-pub fn classes() -> Vec<Class> {
+pub(crate) fn classes() -> Vec<Class> {
     let of = |ranks: &[usize]| ranks.iter().map(|&rank| word(rank)).collect::<Vec<_>>();
     let with = |ranks: &[usize], more: &str| {
         ranks
@@ -180,7 +180,7 @@ fn ids(db: &Connection, sql: &str, values: Vec<Value>) -> Vec<String> {
 }
 
 /// Returns the first ten by the exact ranking.
-pub fn exact(db: &Connection, query: &MemoryQuery, expression: &str) -> Vec<String> {
+pub(crate) fn exact(db: &Connection, query: &MemoryQuery, expression: &str) -> Vec<String> {
     let (filters, mut values) = filters(query);
     if expression.is_empty() {
         let sql = format!(
@@ -198,7 +198,7 @@ pub fn exact(db: &Connection, query: &MemoryQuery, expression: &str) -> Vec<Stri
 }
 
 /// Asks FTS5 for its ten best, without filters where there are none; returns how long it took, in milliseconds.
-pub fn bare(db: &Connection, query: &MemoryQuery, expression: &str) -> f64 {
+pub(crate) fn bare(db: &Connection, query: &MemoryQuery, expression: &str) -> f64 {
     let begun = Instant::now();
     let (filters, _) = filters(query);
     let found = if expression.is_empty() || !filters.is_empty() {
