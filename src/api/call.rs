@@ -31,9 +31,14 @@ pub struct Progress {
 pub struct ProgressSink(watch::Sender<Progress>);
 
 impl ProgressSink {
-    /// Tells how far the work is. Costs nothing worth saving where nobody listens.
+    /// Tells how far the work is.
     pub fn report(&self, progress: Progress) {
         self.0.send_replace(progress);
+    }
+
+    /// Returns whether anybody listens now.
+    pub fn is_heard(&self) -> bool {
+        self.0.receiver_count() > 0
     }
 
     /// Returns a receiver of the latest progress.
@@ -54,7 +59,7 @@ pub struct Wait {
 /// One call's way back to its caller.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The host program's name and version, as it told them.
+    /// The host program's name, as it told it.
     pub client: Option<String>,
     /// The longest the host is known to wait for an answer.
     pub host_wait_cap: Duration,

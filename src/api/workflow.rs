@@ -284,7 +284,7 @@ pub enum WaitFor {
     /// The end.
     #[default]
     Done,
-    /// The first failed item, or the end.
+    /// A failed item, after revision `after` if that is given, or the end.
     Failure,
     /// Any item's change after revision `after`, or the end.
     Change,
@@ -317,7 +317,8 @@ pub struct GetWorkflow {
     /// What to wait for, where `wait_s` is given. Default: done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_for: Option<WaitFor>,
-    /// With `wait_for` change: the `revision` you know. Default: the present one.
+    /// With `wait_for` change or failure: the `revision` you know, so that only what is newer counts. Default: the present
+    /// one for a change, any failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<i64>,
     /// How long to wait, in seconds. Default: 0, or 20 with `wait_for` or `after`.

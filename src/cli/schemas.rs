@@ -1,5 +1,6 @@
 //! The generated files: one schema per tool, the config's schema, and the README's tables of tools and of redaction rules.
 
+use super::sections::with_section;
 use crate::config;
 use crate::redact::RULES;
 use crate::server::tools::{self, ToolSpec};
@@ -68,19 +69,8 @@ fn with_tables(readme: &str) -> Result<String, &'static str> {
     TABLES
         .iter()
         .try_fold(readme.to_owned(), |readme, (name, table)| {
-            with_table(&readme, name, &table()).ok_or(*name)
+            with_section(&readme, name, &table()).ok_or(*name)
         })
-}
-
-/// Returns `readme` with `table` between the markers `name`; none where there are no markers.
-fn with_table(readme: &str, name: &str, table: &str) -> Option<String> {
-    let (first, last) = (
-        format!("<!-- {name}:begin -->"),
-        format!("<!-- {name}:end -->"),
-    );
-    let begin = readme.find(&first)? + first.len();
-    let end = begin + readme[begin..].find(&last)?;
-    Some(format!("{}\n{table}{}", &readme[..begin], &readme[end..]))
 }
 
 fn tools_table() -> String {
@@ -146,9 +136,5 @@ mod tests {
     #[test]
     fn a_readme_without_markers_is_left_alone() {
         assert_eq!(with_tables("no markers"), Err("tools"));
-        let readme = "a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb\n";
-        let once = with_table(readme, "x", "new\n").expect("markers");
-        assert_eq!(once, "a\n<!-- x:begin -->\nnew\n<!-- x:end -->\nb\n");
-        assert_eq!(with_table(&once, "x", "new\n").as_ref(), Some(&once));
     }
 }

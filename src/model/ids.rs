@@ -92,6 +92,9 @@ pub type ItemIndex = u32;
 /// Which try of an item, from 1; 0 means never started.
 pub type Attempt = u32;
 
+/// How often a workflow's journal has changed; grows by one with every write.
+pub type Revision = u64;
+
 /// A pool's name: `[a-z0-9][a-z0-9_.-]{0,63}` with no run of ten or more digits.
 ///
 /// Ten digits in a row look like a telephone number to the memory guard of Session-Buddy, which would rewrite them.

@@ -12,7 +12,9 @@ mod peer;
 mod workflow;
 
 pub use at::At;
-pub use ids::{Attempt, BadPoolName, ItemIndex, MemoryId, PoolName, ServerId, WorkflowId};
+pub use ids::{
+    Attempt, BadPoolName, ItemIndex, MemoryId, PoolName, Revision, ServerId, WorkflowId,
+};
 pub use item::{
     CheckStatus, DiffStat, ItemRecord, ItemState, ItemWork, Stage, Usage, VerifyResult, Work,
 };

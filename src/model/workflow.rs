@@ -51,6 +51,9 @@ pub struct Settings {
     /// The pools its items may go to.
     #[serde(default)]
     pub filter: Filter,
+    /// The pools that were asked for, before `filter` was narrowed to those whose workers would take the work.
+    #[serde(default)]
+    pub asked: Option<Filter>,
     /// Where its items work.
     pub isolation: Isolation,
     /// Whether nobody chose the isolation, so that a worker which is elsewhere needs none.
@@ -165,7 +168,19 @@ impl Counts {
         self.succeeded + self.failed + self.timed_out + self.cancelled + self.interrupted
     }
 
-    /// Returns where a workflow with these counts stands.
+    /// Returns where a workflow with these counts stands that starts nothing more after `max_failures`.
+    ///
+    /// What was not started because so many items had failed was cancelled by nobody.
+    pub fn status_within(&self, max_failures: Option<u32>) -> WorkflowStatus {
+        let enough = max_failures.is_some_and(|limit| self.failed + self.timed_out >= limit);
+        match self.status() {
+            WorkflowStatus::Cancelled if enough && self.succeeded == 0 => WorkflowStatus::Failed,
+            WorkflowStatus::Cancelled if enough => WorkflowStatus::Partial,
+            status => status,
+        }
+    }
+
+    /// Returns where a workflow with these counts stands that has no `max_failures`.
     pub fn status(&self) -> WorkflowStatus {
         if self.queued + self.running > 0 {
             WorkflowStatus::Running
@@ -245,6 +260,17 @@ mod tests {
         ];
         for (states, status) in cases {
             assert_eq!(Counts::of(states.clone()).status(), status, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn what_max_failures_left_out_was_cancelled_by_nobody() {
+        let none = Counts::of([Failed, TimedOut, Cancelled]);
+        let some = Counts::of([Failed, TimedOut, Succeeded, Cancelled]);
+        assert_eq!(none.status_within(Some(2)), WorkflowStatus::Failed);
+        assert_eq!(some.status_within(Some(2)), WorkflowStatus::Partial);
+        for limit in [None, Some(3)] {
+            assert_eq!(some.status_within(limit), WorkflowStatus::Cancelled);
         }
     }
 

@@ -8,7 +8,7 @@ use super::workflow::{Run, Stop};
 use crate::api::{Caller, CancelWorkflow, ResumeFrom, ResumeWorkflow, WorkflowResult};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{
-    Counts, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, Work, WorkflowId,
+    Counts, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, Settings, Work, WorkflowId,
 };
 use crate::store::{Adopted, OwnerRequest, OwnerState};
 use std::collections::BTreeSet;
@@ -17,6 +17,10 @@ use std::time::Duration;
 
 /// How long cancelling waits for the items to end before it answers.
 const CANCEL_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the owner of a workflow may take to answer a request, and how often its answer is looked for.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
+const ASK_POLL: Duration = Duration::from_millis(50);
 
 /// The longest hint, in bytes.
 const HINT_BYTES: usize = 20_000;
@@ -44,7 +48,10 @@ impl Orchestrator {
                     .stop(&run, &items, Stop::Requested, grace)
                     .await
             }
-            None => self.cancel_elsewhere(id, items.clone(), grace).await?,
+            None => {
+                self.cancel_elsewhere(id, items.clone(), grace, caller)
+                    .await?;
+            }
         }
         let patience = grace.unwrap_or(self.0.config.limits.grace) + CANCEL_WAIT;
         let wait = patience.min(caller.host_wait_cap);
@@ -87,19 +94,46 @@ impl Orchestrator {
         id: WorkflowId,
         items: Vec<ItemIndex>,
         grace: Option<Duration>,
+        caller: &Caller,
     ) -> Result<(), Problem> {
         let stored = self.stored(id).await?;
         if stored.owner == OwnerState::Other && !stored.is_over() {
             let grace = grace.unwrap_or(self.0.config.limits.grace);
             let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
             let request = OwnerRequest::Cancel { items, grace_ms };
-            self.0
-                .store
-                .ask_owner(id, request)
-                .await
-                .map_err(|error| error.problem())?;
+            self.ask(id, request, caller).await?;
         }
         Ok(())
+    }
+
+    /// Asks a workflow's owner for something and returns its answer.
+    async fn ask(
+        &self,
+        id: WorkflowId,
+        request: OwnerRequest,
+        caller: &Caller,
+    ) -> Result<(), Problem> {
+        let store = &self.0.store;
+        let number = store.ask_owner(id, request).await;
+        let number = number.map_err(|error| error.problem())?;
+        let answered = async {
+            loop {
+                match store.answer_to(number).await {
+                    Ok(Some(answer)) => return answer,
+                    Ok(None) => tokio::time::sleep(ASK_POLL).await,
+                    Err(error) => return Err(error.problem()),
+                }
+            }
+        };
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(ASK_LIMIT, answered) => answer.unwrap_or_else(|_| Err(unanswered(id))),
+            _ = caller.interrupted() => Err(unanswered(id)),
+        };
+        // What was not taken by now must not be done behind the caller's back.
+        if let Err(error) = store.withdraw_request(number).await {
+            tracing::warn!(%error, "a request could not be withdrawn");
+        }
+        answer
     }
 
     /// Answers `resume_workflow`.
@@ -111,37 +145,35 @@ impl Orchestrator {
         let wait = caller.wait(args.wait_s, Caller::DEFAULT_WAIT)?;
         let id = args.workflow_id;
         self.check_resume(&args)?;
-        match self
-            .0
-            .store
-            .adopt(id)
-            .await
-            .map_err(|error| error.problem())?
-        {
-            Adopted::Ours => self.resume_here(&args).await?,
-            Adopted::Missing => return Err(no_workflow(id)),
-            Adopted::OwnedBy(_) => {
-                let json = serde_json::to_string(&args).map_err(|error| {
-                    Problem::new(
-                        ErrorKind::Internal,
-                        format!("the request cannot be passed on: {error}"),
-                    )
-                })?;
-                let revision = self.snapshot(id).await?.revision;
-                let request = OwnerRequest::Resume { json };
-                self.0
-                    .store
-                    .ask_owner(id, request)
-                    .await
-                    .map_err(|error| error.problem())?;
-                self.wait(id, wait.duration, Until::Change(revision), caller)
-                    .await?;
-            }
+        if let Adopted::OwnedBy(_) = self.resume_mine(&args).await? {
+            let json = serde_json::to_string(&args).map_err(|error| {
+                Problem::new(
+                    ErrorKind::Internal,
+                    format!("the request cannot be passed on: {error}"),
+                )
+            })?;
+            self.ask(id, OwnerRequest::Resume { json }, caller).await?;
         }
         self.wait(id, wait.duration, Until::Done, caller).await?;
         let mut result = self.answer(id).await?;
         result.wait_capped_s = wait.capped_s;
         Ok(result)
+    }
+
+    /// Runs items again of a workflow that is this server's, or becomes it because nobody runs it; does nothing where
+    /// another live server does.
+    pub(super) async fn resume_mine(&self, args: &ResumeWorkflow) -> Result<Adopted, Problem> {
+        let id = args.workflow_id;
+        // From here to the taking up: of two calls at once the second one finds what the first one made of it.
+        let _turn = self.0.engine.resuming().await;
+        let adopted = self.0.store.adopt(id).await;
+        let adopted = adopted.map_err(|error| error.problem())?;
+        match adopted {
+            Adopted::Ours => self.resume_here(args).await?,
+            Adopted::Missing => return Err(no_workflow(id)),
+            Adopted::OwnedBy(_) => {}
+        }
+        Ok(adopted)
     }
 
     fn check_resume(&self, args: &ResumeWorkflow) -> Result<(), Problem> {
@@ -158,42 +190,29 @@ impl Orchestrator {
             .with_hint("say what to do better; the earlier failure is quoted beside it anyway"));
         }
         arguments::seconds("timeout_s", args.timeout_s, 0.001..=MAX_SECONDS)?;
-        let names = self.0.pools.names();
-        for pool in &args.pools {
-            if !names.contains(pool) {
-                return Err(arguments::unknown(
-                    "pools",
-                    "pool",
-                    pool.as_str(),
-                    names.iter().map(PoolName::as_str),
-                    "list_pools lists the pools",
-                ));
-            }
-        }
-        Ok(())
+        self.0.known_pools(&args.pools)
     }
 
-    /// Runs items of a workflow of this server again.
-    pub(super) async fn resume_here(&self, args: &ResumeWorkflow) -> Result<(), Problem> {
+    async fn resume_here(&self, args: &ResumeWorkflow) -> Result<(), Problem> {
         let id = args.workflow_id;
-        if let Some(run) = self.0.engine.run(id) {
-            // What still runs must end first: a run is taken up anew with all its items.
-            if !run.is_over() {
+        let engine = &self.0.engine;
+        let run = engine.run(id).filter(|run| !run.is_over());
+        let mut stored = self.stored(id).await?;
+        if run.is_none() && !stored.is_over() {
+            self.give_up(id).await?;
+            stored = self.stored(id).await?;
+        }
+        let mut chosen = choose(&stored.items, args)?;
+        if let Some(run) = &run {
+            let busy = |item: &ItemIndex| !may_resume(run, &stored.items, *item);
+            let unnamed = args.only.is_empty() && args.causes.is_empty();
+            if chosen.iter().all(busy) && (unnamed || !chosen.is_empty()) {
                 return Err(still_running(id));
             }
+            chosen.retain(|item| !busy(item));
         }
-        let stored = self.stored(id).await?;
-        let chosen = choose(&stored.items, args)?;
         if chosen.is_empty() {
             return Err(nothing_to_resume(&stored.items, args));
-        }
-        let mut record = stored.record;
-        record.owner = self.0.store.server_id();
-        if !args.pools.is_empty() {
-            record.settings.filter.pools.clone_from(&args.pools);
-        }
-        if let Some(limit) = arguments::seconds("timeout_s", args.timeout_s, 0.001..=MAX_SECONDS)? {
-            record.settings.timeout = Some(limit);
         }
         let (mut works, mut items) = (stored.works, stored.items);
         for &item in &chosen {
@@ -208,22 +227,70 @@ impl Orchestrator {
                 *old = again(old, args.from.unwrap_or_default());
             }
         }
-        let pairs: Vec<(ItemWork, ItemRecord)> = chosen
+        let mut record = stored.record;
+        record.owner = self.0.store.server_id();
+        if let Some(limit) = arguments::seconds("timeout_s", args.timeout_s, 0.001..=MAX_SECONDS)? {
+            record.settings.timeout = Some(limit);
+        }
+        let all: Vec<(ItemWork, ItemRecord)> = works.into_iter().zip(items).collect();
+        let pairs: Vec<_> = all
             .iter()
-            .filter_map(|&item| {
-                Some((
-                    works.get(item as usize)?.clone(),
-                    items.get(item as usize)?.clone(),
-                ))
-            })
+            .filter(|(work, _)| chosen.contains(&work.item))
+            .cloned()
             .collect();
-        let restarted = self.0.store.restart(record.clone(), pairs).await;
-        restarted.map_err(|error| error.problem())?;
-        record.single = false;
-        let run = Run::new(record, works, items, stored.revision + 1);
-        self.0.engine.take_up(Arc::new(run));
+        if let Some((work, _)) = pairs.first() {
+            self.narrow_again(&mut record.settings, &args.pools, &work.work)?;
+        }
+        let restarted = self.0.store.restart(record.clone(), pairs.clone()).await;
+        let revision = restarted.map_err(|error| error.problem())?;
+        let goes_on = run.is_some_and(|run| {
+            engine.go_on(&run, |run| run.resume(record.clone(), pairs, revision))
+        });
+        if !goes_on {
+            engine.take_up(&Arc::new(Run::new(record, all, revision)));
+        }
         Ok(())
     }
+
+    /// Narrows the choice of pools anew: they may have changed since, and so may what their workers take.
+    fn narrow_again(
+        &self,
+        settings: &mut Settings,
+        pools: &[PoolName],
+        work: &Work,
+    ) -> Result<(), Problem> {
+        let mut asked = settings
+            .asked
+            .clone()
+            .unwrap_or_else(|| settings.filter.clone());
+        if !pools.is_empty() {
+            asked.pools = pools.to_vec();
+        }
+        let narrowed = self
+            .0
+            .narrow(asked.clone(), work, &settings.setup, &settings.verify);
+        settings.filter = narrowed.map_err(|problem| match problem.hint {
+            Some(_) => problem,
+            None => problem.with_hint("give `pools` to run it elsewhere; list_pools lists them"),
+        })?;
+        settings.asked = Some(asked);
+        Ok(())
+    }
+}
+
+/// Returns whether an item of a live run can be put in line again: it has ended or was never started.
+fn may_resume(run: &Run, items: &[ItemRecord], item: ItemIndex) -> bool {
+    let waits =
+        |record: &ItemRecord| matches!(record.status, ItemState::Queued | ItemState::Running);
+    !items.get(item as usize).is_none_or(waits) && run.is_still(item)
+}
+
+fn unanswered(id: WorkflowId) -> Problem {
+    Problem::new(
+        ErrorKind::TimedOut,
+        format!("the server that runs workflow {id} has not answered"),
+    )
+    .with_hint("get_workflow tells how the workflow stands; then call again")
 }
 
 fn forgotten(item: ItemIndex) -> Problem {

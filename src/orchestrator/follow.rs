@@ -8,7 +8,7 @@ use crate::api::{
     WorkflowResult, WorkflowRow,
 };
 use crate::error::{ErrorKind, Fault, Problem};
-use crate::model::{At, Counts, OnInterrupt, WorkflowId};
+use crate::model::{At, Counts, OnInterrupt, Revision, WorkflowId};
 use crate::store::{OwnerState, WorkflowQuery, WorkflowSummary};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,19 +25,29 @@ const LIST_PAGE: u32 = 20;
 pub(super) enum Until {
     /// The end.
     Done,
-    /// The first failed item, or the end.
-    Failure,
-    /// Another revision than this, or the end.
-    Change(u64),
+    /// A failed item, of after this revision if there is one, or the end.
+    Failure(Option<Revision>),
+    /// A later revision than this, or the end.
+    Change(Revision),
+}
+
+/// How a workflow stands, as far as waiting for it needs to know.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    counts: Counts,
+    revision: Revision,
+    /// The revision that made the last failure known, as far as that is known.
+    failed_at: Option<Revision>,
 }
 
 impl Until {
-    fn is_met(self, counts: &Counts, revision: u64) -> bool {
-        let over = counts.queued + counts.running == 0;
+    fn is_met(self, now: Standing) -> bool {
+        let over = now.counts.queued + now.counts.running == 0;
         over || match self {
             Self::Done => false,
-            Self::Failure => counts.failed + counts.timed_out > 0,
-            Self::Change(after) => revision != after,
+            Self::Failure(None) => failures(&now.counts) > 0,
+            Self::Failure(Some(after)) => now.failed_at.is_some_and(|at| at > after),
+            Self::Change(after) => now.revision > after,
         }
     }
 }
@@ -71,7 +81,7 @@ impl Orchestrator {
             None => None,
         };
         let until = match (args.wait_for, after) {
-            (Some(WaitFor::Failure), _) => Until::Failure,
+            (Some(WaitFor::Failure), after) => Until::Failure(after),
             (Some(WaitFor::Change), None) => Until::Change(self.snapshot(id).await?.revision),
             (Some(WaitFor::Change) | None, Some(after)) => Until::Change(after),
             (Some(WaitFor::Done) | None, _) => Until::Done,
@@ -89,21 +99,29 @@ impl Orchestrator {
             Some(cursor) => Some(cursor.parse().map_err(|_| report::bad_cursor())?),
             None => None,
         };
-        let found = self
-            .0
-            .store
-            .workflows(WorkflowQuery {
-                repo: args.repo,
-                status: args.status,
-                since: args
-                    .since
-                    .map(|text| super::when::instant("since", &text, At::now()))
-                    .transpose()?,
-                before,
-                limit: LIST_PAGE + 1,
-            })
-            .await
-            .map_err(|error| error.problem())?;
+        let query = WorkflowQuery {
+            repo: args.repo,
+            status: args.status,
+            since: args
+                .since
+                .map(|text| super::when::instant("since", &text, At::now()))
+                .transpose()?,
+            before,
+            limit: LIST_PAGE + 1,
+        };
+        let found = || async {
+            let found = self.0.store.workflows(query.clone()).await;
+            found.map_err(|error| error.problem())
+        };
+        let mut rows = found().await?;
+        let abandoned = |row: &WorkflowSummary| {
+            row.owner == OwnerState::Dead && row.counts.queued + row.counts.running > 0
+        };
+        if rows.iter().any(abandoned) {
+            self.recover().await?;
+            rows = found().await?;
+        }
+        let found = rows;
         let more = found.len() > LIST_PAGE as usize;
         let rows: Vec<WorkflowRow> = found
             .into_iter()
@@ -132,12 +150,31 @@ impl Orchestrator {
             return Ok(Snapshot::of_run(run.view()));
         }
         let stored = self.stored(id).await?;
-        if stored.owner != OwnerState::Dead || stored.is_over() {
-            return Ok(Snapshot::of_store(stored));
+        match stored.owner {
+            _ if stored.is_over() => return Ok(Snapshot::of_store(stored)),
+            OwnerState::Other => return Ok(Snapshot::of_store(stored)),
+            // Its server is dead: what it left is interrupted from now on.
+            OwnerState::Dead => self.recover().await?,
+            OwnerState::This => {
+                let _turn = self.0.engine.resuming().await;
+                if let Some(run) = self.0.engine.run(id) {
+                    return Ok(Snapshot::of_run(run.view()));
+                }
+                self.give_up(id).await?;
+            }
         }
-        // Its server is dead: what it left is interrupted from now on.
-        self.recover().await?;
         self.stored(id).await.map(Snapshot::of_store)
+    }
+
+    /// Marks what this server journaled but does not run as interrupted. The caller holds the right to take it up again,
+    /// so that nobody is about to run it.
+    pub(super) async fn give_up(&self, id: WorkflowId) -> Result<(), Problem> {
+        let given_up = self.0.store.give_up(id).await;
+        let items = given_up.map_err(|error| error.problem())?;
+        if items > 0 {
+            tracing::warn!(%id, items, "items were journaled as running that nothing runs");
+        }
+        Ok(())
     }
 
     pub(super) async fn stored(
@@ -153,11 +190,8 @@ impl Orchestrator {
     /// Marks what dead servers left as interrupted, and tells of it with the next answer.
     pub(super) async fn recover(&self) -> Result<(), Problem> {
         let recovered = self.0.store.recover().await;
-        for found in recovered.map_err(|error| error.problem())? {
-            self.0.notices.add(format!(
-                "workflow {} ({}) was interrupted: its server ended; {} item(s) were not finished. resume_workflow {} runs them.",
-                found.id, found.title, found.interrupted, found.id
-            ));
+        if !recovered.map_err(|error| error.problem())?.is_empty() {
+            self.stored_notices().await;
         }
         Ok(())
     }
@@ -191,18 +225,21 @@ impl Orchestrator {
     ) -> Result<(), Problem> {
         let mut changes = run.changes();
         loop {
-            let revision = *changes.borrow_and_update();
-            let counts = run.counts();
-            caller.progress.report(progress(&counts));
-            let unsettled = counts.queued + counts.running == 0 && !run.is_over();
-            if !unsettled && until.is_met(&counts, revision) {
+            changes.mark_unchanged();
+            let (counts, revision, failed_at) = run.standing();
+            report(caller, &counts);
+            if until.is_met(Standing {
+                counts,
+                revision,
+                failed_at,
+            }) {
                 return Ok(());
             }
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return Ok(()) },
                 () = tokio::time::sleep_until(deadline) => return Ok(()),
                 why = caller.interrupted() => {
-                    self.interrupted(run, why).await;
+                    self.interrupted(run, why, caller).await;
                     return Ok(());
                 }
             }
@@ -216,6 +253,8 @@ impl Orchestrator {
         until: Until,
         caller: &Caller,
     ) -> Result<(), Problem> {
+        // How many failures there were when nothing later was known than what the caller knows.
+        let mut known = 0;
         loop {
             let summary = self
                 .0
@@ -224,8 +263,16 @@ impl Orchestrator {
                 .await
                 .map_err(|error| error.problem())?;
             let summary = summary.ok_or_else(|| no_workflow(id))?;
-            caller.progress.report(progress(&summary.counts));
-            let settled = until.is_met(&summary.counts, summary.revision);
+            report(caller, &summary.counts);
+            let failed = failures(&summary.counts);
+            if matches!(until, Until::Failure(Some(after)) if summary.revision <= after) {
+                known = failed;
+            }
+            let settled = until.is_met(Standing {
+                counts: summary.counts,
+                revision: summary.revision,
+                failed_at: (failed > known).then_some(summary.revision),
+            });
             if settled || summary.owner == OwnerState::Dead || Instant::now() >= deadline {
                 return Ok(());
             }
@@ -238,12 +285,12 @@ impl Orchestrator {
     }
 
     /// Acts on a waiting call that was interrupted: only a person's interrupt may touch the run.
-    async fn interrupted(&self, run: &Arc<Run>, why: Interrupt) {
+    async fn interrupted(&self, run: &Arc<Run>, why: Interrupt, caller: &Caller) {
         let Interrupt::Cancelled(reason) = why else {
             return;
         };
-        let cancels = run.view().record.settings.on_interrupt == OnInterrupt::Cancel;
-        if cancels && super::interrupt::is_a_persons(reason.as_deref()) {
+        let cancels = run.record().settings.on_interrupt == OnInterrupt::Cancel;
+        if cancels && super::interrupt::is_a_persons(caller.client.as_deref(), reason.as_deref()) {
             self.0.engine.stop(run, &[], Stop::Requested, None).await;
             self.0.notices.add(format!(
                 "workflow {} was stopped because its call was interrupted; resume_workflow {} goes on with it",
@@ -254,29 +301,40 @@ impl Orchestrator {
     }
 }
 
-fn progress(counts: &Counts) -> Progress {
+fn failures(counts: &Counts) -> u32 {
+    counts.failed + counts.timed_out
+}
+
+/// Tells the caller how far a workflow is, in words only where somebody hears them.
+fn report(caller: &Caller, counts: &Counts) {
+    caller.progress.report(Progress {
+        done: u64::from(counts.ended()),
+        total: Some(u64::from(counts.total)),
+        message: caller.progress.is_heard().then(|| in_words(counts)),
+    });
+}
+
+fn in_words(counts: &Counts) -> String {
     let mut message = format!("{} of {} done", counts.ended(), counts.total);
     for (count, what) in [
         (counts.running, "running"),
         (counts.queued, "waiting"),
-        (counts.failed + counts.timed_out, "failed"),
+        (failures(counts), "failed"),
     ] {
         if count > 0 {
             message.push_str(&format!(", {count} {what}"));
         }
     }
-    Progress {
-        done: u64::from(counts.ended()),
-        total: Some(u64::from(counts.total)),
-        message: Some(message),
-    }
+    message
 }
 
 fn row(summary: WorkflowSummary) -> WorkflowRow {
     WorkflowRow {
         workflow_id: summary.record.id,
         title: summary.record.title,
-        status: summary.counts.status(),
+        status: summary
+            .counts
+            .status_within(summary.record.settings.max_failures),
         owner: owner(summary.owner),
         counts: summary.counts,
         created_at: summary.record.created_at,

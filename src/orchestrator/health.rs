@@ -7,10 +7,14 @@ use crate::error::{Fault, Problem};
 use crate::process;
 use std::path::Path;
 
+/// Below this much free space the state directory's disk is told as a warning, in bytes.
+const ENOUGH_BYTES: u64 = 200 << 20;
+
 impl Orchestrator {
     /// Answers `check_health`.
     pub(super) async fn health(&self, args: CheckHealth) -> Result<CheckHealthResult, Problem> {
         let mut checks = vec![self.config_check(), self.store_check().await];
+        checks.push(self.disk_check());
         checks.extend(self.roots_check());
         checks.push(self.git_check());
         checks.push(self.process_check());
@@ -138,21 +142,48 @@ impl Orchestrator {
 
     fn runs_check(&self) -> Check {
         let runs = self.0.engine.live_runs();
-        let (mut running, mut queued) = (0, 0);
+        let (mut running, mut queued, mut unsaved) = (0, 0, 0);
         for run in &runs {
             let counts = run.counts();
             running += counts.running;
             queued += counts.queued;
+            unsaved += run.unsaved();
         }
-        check(
-            "runs",
-            HealthStatus::Ok,
-            format!(
-                "{} workflows, {running} items running, {queued} waiting",
-                runs.len()
+        let mut detail = format!(
+            "{} workflows, {running} items running, {queued} waiting",
+            runs.len()
+        );
+        if unsaved == 0 {
+            return check("runs", HealthStatus::Ok, detail, None);
+        }
+        // One that is being written just now is none to speak of, but it cannot be told from one that cannot be.
+        detail.push_str(&format!(
+            "; the ends of {unsaved} of them are not written to the store yet"
+        ));
+        let fix = "if it stays, see the checks `store` and `disk`; they are written as soon as they can be";
+        check("runs", HealthStatus::Info, detail, Some(fix.to_owned()))
+    }
+
+    /// Tells how much room the state directory has.
+    fn disk_check(&self) -> Check {
+        let dir = self.0.store.state_dir();
+        match rustix::fs::statvfs(dir) {
+            Ok(disk) => {
+                let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+                let detail = format!("{} MB free for {}", free >> 20, dir.display());
+                if free >= ENOUGH_BYTES {
+                    return check("disk", HealthStatus::Ok, detail, None);
+                }
+                let fix = "free some space: ends, logs and worktrees are written there".to_owned();
+                check("disk", HealthStatus::Warning, detail, Some(fix))
+            }
+            Err(error) => check(
+                "disk",
+                HealthStatus::Warning,
+                format!("{} cannot be asked about: {error}", dir.display()),
+                None,
             ),
-            None,
-        )
+        }
     }
 
     fn retention_check(&self) -> Check {

@@ -10,6 +10,7 @@ pub mod collector;
 mod control;
 pub mod delivery;
 mod follow;
+mod grounds;
 mod health;
 mod interrupt;
 pub mod memory;

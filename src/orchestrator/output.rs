@@ -34,12 +34,12 @@ impl Orchestrator {
             .ok_or_else(|| Problem::new(ErrorKind::Internal, "the item has no record"))?;
         let attempt = attempt_of(latest, args.attempt)?;
         let record = if attempt == latest.attempt {
-            latest.clone()
+            ItemRecord::clone(latest)
         } else {
             let stored = self.0.store.attempt(args.workflow_id, item, attempt).await;
             stored
                 .map_err(|error| error.problem())?
-                .unwrap_or_else(|| latest.clone())
+                .unwrap_or_else(|| ItemRecord::clone(latest))
         };
         let logs = self.0.engine.logs(args.workflow_id, item, attempt);
         let max = super::arguments::count("max_bytes", args.max_bytes, 1..=MAX_BYTES)?;

@@ -108,7 +108,8 @@ impl Pools {
     /// Returns whether another pool than this one is open and fits `filter`.
     pub(super) fn has_other(&self, key: PoolKey, filter: &Filter) -> bool {
         let open = |pool: &Standing| pool.availability == Availability::Open;
-        self.all()
+        let (pools, _) = self.page(None, usize::MAX);
+        pools
             .iter()
             .any(|pool| pool.key != key && open(pool) && pool.fits(filter))
     }
@@ -137,14 +138,25 @@ impl Pools {
         (page, state.router.len())
     }
 
-    /// Returns every pool, by name.
-    pub(super) fn all(&self) -> Vec<Standing> {
-        self.page(None, usize::MAX).0
+    /// Returns whether `filter` lets any pool through, whatever that is able to take now.
+    pub(super) fn any(&self, filter: &Filter) -> bool {
+        !self.state().router.kinds_in(filter).is_empty()
     }
 
-    /// Returns why a choice among `filter` falls as it does.
-    pub(super) fn explain(&self, filter: &Filter, limit: usize) -> Why {
-        self.state().router.explain(filter, limit)
+    /// Returns the worker kinds of the pools that `filter` lets through, and whether those are all kinds that pools have.
+    pub(super) fn kinds_in(&self, filter: &Filter) -> (Vec<String>, bool) {
+        let state = self.state();
+        let kinds = state.router.kinds_in(filter);
+        let all = kinds.len() == state.router.worker_kinds().count();
+        (kinds.into_iter().map(str::to_owned).collect(), all)
+    }
+
+    /// Returns the first of `names` that no pool has.
+    pub(super) fn missing<'a>(&self, names: &'a [PoolName]) -> Option<&'a PoolName> {
+        let state = self.state();
+        names
+            .iter()
+            .find(|name| state.router.key(name.as_str()).is_none())
     }
 
     /// Takes a slot of the least-loaded pool that has one free.
@@ -154,10 +166,14 @@ impl Pools {
         self.slot(&state, key)
     }
 
-    /// Takes a slot of the least-loaded pool, or a place in its queue.
-    pub(super) fn acquire_or_queue(&self, filter: &Filter) -> Option<Routed> {
+    /// Takes a slot of the least-loaded pool, or a place in its queue; says with up to `limit` rows of each sort why it is
+    /// that pool, or why none.
+    pub(super) fn route(&self, filter: &Filter, limit: usize) -> (Option<Routed>, Why) {
         let mut state = self.state();
-        match state.router.acquire_or_queue(filter).ok()? {
+        // In the same hold of the lock: the grounds are those of this very choice.
+        let why = state.router.explain(filter, limit);
+        let placed = state.router.acquire_or_queue(filter).ok();
+        let routed = placed.and_then(|placement| match placement {
             Placement::Slot(key) => self.slot(&state, key).map(Routed::Slot),
             Placement::Queued(key) => {
                 let pool = state.pools.get(&key)?.clone();
@@ -168,7 +184,8 @@ impl Pools {
                     kept: true,
                 }))
             }
-        }
+        });
+        (routed, why)
     }
 
     fn slot(&self, state: &State, key: PoolKey) -> Option<Slot> {

@@ -24,7 +24,7 @@ const FAILURES_SHARE: usize = 3;
 /// All that is known of a workflow at one moment.
 pub(super) struct Snapshot {
     pub(super) record: Arc<WorkflowRecord>,
-    pub(super) items: Vec<ItemRecord>,
+    pub(super) items: Vec<Arc<ItemRecord>>,
     pub(super) counts: Counts,
     pub(super) revision: u64,
     pub(super) owner: Owner,
@@ -49,11 +49,22 @@ impl Snapshot {
         Self {
             record: Arc::new(stored.record),
             counts: Counts::of(stored.items.iter().map(|item| item.status)),
-            items: stored.items,
+            items: stored.items.into_iter().map(Arc::new).collect(),
             revision: stored.revision,
             owner: super::follow::owner(stored.owner),
             eta: None,
         }
+    }
+}
+
+impl Snapshot {
+    /// Returns the items' records.
+    pub(super) fn into_records(self) -> Vec<ItemRecord> {
+        self.items.into_iter().map(Arc::unwrap_or_clone).collect()
+    }
+
+    fn status(&self) -> WorkflowStatus {
+        self.counts.status_within(self.record.settings.max_failures)
     }
 }
 
@@ -69,7 +80,7 @@ impl StoredWorkflow {
 
 /// Returns the answer about a workflow.
 pub(super) fn result(snapshot: &Snapshot, shown: &Shown) -> Result<WorkflowResult, Problem> {
-    let status = snapshot.counts.status();
+    let status = snapshot.status();
     let brief = status == WorkflowStatus::Running && !shown.asked;
     let mut room = Room::new(if brief { RUNNING_ROOM } else { ROOM });
     let mut failures = Vec::new();
@@ -320,7 +331,7 @@ mod tests {
                 arguments_hash: String::new(),
             }),
             counts: Counts::of(items.iter().map(|item| item.status)),
-            items,
+            items: items.into_iter().map(Arc::new).collect(),
             revision: u64::MAX,
             owner: Owner::This,
             eta: Some(Duration::from_secs(1_000_000)),

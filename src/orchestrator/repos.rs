@@ -97,7 +97,7 @@ impl Orchestrator {
     pub(super) async fn apply(&self, args: ApplyChanges) -> Result<ApplyChangesResult, Problem> {
         let id = args.workflow_id;
         let snapshot = self.snapshot(id).await?;
-        let mut items = snapshot.items;
+        let mut items = snapshot.into_records();
         let (rows, changed) = if args.undo.is_empty() {
             let chosen = chosen(&items, &args)?;
             self.bring_home(&chosen, &args).await

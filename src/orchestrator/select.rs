@@ -5,6 +5,7 @@ use super::report::{Snapshot, bad_cursor};
 use crate::api::{Detail, GetWorkflow, ItemSelector};
 use crate::error::Problem;
 use crate::model::{ItemIndex, ItemRecord, ItemState};
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 /// What an answer about a workflow is to show.
@@ -50,8 +51,8 @@ pub(super) fn shown(snapshot: &Snapshot, args: &GetWorkflow) -> Result<Shown, Pr
 /// # Errors
 ///
 /// An index that is too large, a name that no item has, or one that two repositories have.
-pub(super) fn items(
-    records: &[ItemRecord],
+pub(super) fn items<R: Borrow<ItemRecord>>(
+    records: &[R],
     selectors: &[ItemSelector],
 ) -> Result<BTreeSet<ItemIndex>, Problem> {
     let mut found = BTreeSet::new();
@@ -76,17 +77,21 @@ pub(super) fn items(
     Ok(found)
 }
 
-fn of_repo(records: &[ItemRecord], name: &str) -> Result<Vec<ItemIndex>, Problem> {
+fn of_repo<R: Borrow<ItemRecord>>(records: &[R], name: &str) -> Result<Vec<ItemIndex>, Problem> {
     let last = |repo: &str| repo.rsplit('/').next().unwrap_or_default().to_owned();
     let fits: Vec<&ItemRecord> = records
         .iter()
+        .map(Borrow::borrow)
         .filter(|record| record.repo == name || last(&record.repo) == name)
         .collect();
     let repos: BTreeSet<&str> = fits.iter().map(|record| record.repo.as_str()).collect();
     match repos.len() {
         1 => Ok(fits.iter().map(|record| record.item).collect()),
         0 => {
-            let names: BTreeSet<String> = records.iter().map(|record| last(&record.repo)).collect();
+            let names: BTreeSet<String> = records
+                .iter()
+                .map(|record| last(&record.borrow().repo))
+                .collect();
             Err(arguments::unknown(
                 "items",
                 "repository in this workflow named",

@@ -2,12 +2,11 @@
 
 use super::arguments::{self, MAX_SECONDS};
 use super::follow::Until;
-use super::router::{Exclusion, Why};
+use super::grounds::{all_full, route_why};
+use super::router::Why;
 use super::workflow::Run;
 use super::{Core, Orchestrator};
-use crate::api::{
-    Caller, Candidate, Excluded, RouteWhy, StartMany, StartOne, StartOptions, WorkflowResult,
-};
+use crate::api::{Caller, StartMany, StartOne, StartOptions, Wait, WorkflowResult};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{
     At, BaseRef, Filter, Isolation, ItemRecord, ItemState, ItemWork, PoolName, Settings, Work,
@@ -17,7 +16,6 @@ use crate::pool::worker::Worker;
 use crate::repo::{RepoPath, Selection};
 use crate::store::Created;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How many pools of each sort a route's reasons name.
@@ -39,10 +37,57 @@ struct Plan {
     hash: String,
 }
 
+/// What is asked for, as it came.
+struct Request {
+    /// The argument that names the repositories.
+    field: &'static str,
+    specs: Vec<String>,
+    options: StartOptions,
+    hash: String,
+}
+
+impl Request {
+    fn new(field: &'static str, specs: Vec<String>, options: StartOptions) -> Self {
+        Self {
+            field,
+            hash: hash(field, &specs, &options),
+            specs,
+            options,
+        }
+    }
+
+    fn selection(&self) -> Selection {
+        Selection {
+            specs: self.specs.clone(),
+            exclude: self.options.exclude.clone(),
+            has_file: self.options.has_file.clone(),
+        }
+    }
+}
+
 /// What was journaled.
 enum Journaled {
     New(Arc<Run>),
     Existing(WorkflowId),
+}
+
+/// What was begun.
+struct Started {
+    id: WorkflowId,
+    /// Whether an earlier call with the same key began it.
+    existing: bool,
+    /// Where a single task went, and why.
+    route: Option<(PoolName, Why)>,
+}
+
+impl Started {
+    fn existing(id: WorkflowId) -> Self {
+        Self {
+            id,
+            existing: true,
+            route: None,
+        }
+    }
 }
 
 impl Orchestrator {
@@ -54,52 +99,9 @@ impl Orchestrator {
     ) -> Result<WorkflowResult, Problem> {
         let wait = caller.wait(args.wait_s, Caller::DEFAULT_WAIT)?;
         let (repo, options) = args.split();
-        let selection = Selection {
-            specs: vec![repo],
-            exclude: options.exclude.clone(),
-            has_file: options.has_file.clone(),
-        };
-        let plan = self.0.plan("repo", &selection.specs, options)?;
-        let repos = self.0.expand(selection, "repo").await?;
-        if let [first, second, ..] = repos.as_slice() {
-            return Err(Problem::argument(
-                "repo",
-                format!("it fits several repositories, {first} and {second} among them"),
-                "one repository",
-            )
-            .with_hint("execute_workflow_parallel takes many"));
-        }
-        let filter = plan.settings.filter.clone();
-        let planned = plan.dry_run;
-        let repeated = plan.settings.repeat > 1;
-        let why = self.0.pools.explain(&filter, WHY_ROWS);
-        // The slot is taken before anything is journaled: a refusal leaves no trace.
-        let routed = match planned || repeated {
-            true => None,
-            false => Some(self.0.engine.route(&filter)?),
-        };
-        let mut pool = None;
-        let (id, existing) = match self.0.journal(plan, repos, !repeated).await? {
-            Journaled::Existing(id) => (id, true),
-            Journaled::New(run) => {
-                let id = run.id();
-                match routed {
-                    Some(routed) => pool = Some(self.0.engine.take_up_routed(run, routed)),
-                    None if !planned => self.0.engine.take_up(run),
-                    None => {}
-                }
-                (id, false)
-            }
-        };
-        self.wait(id, wait.duration, Until::Done, caller).await?;
-        let mut result = self.answer(id).await?;
-        result.existing = existing;
-        result.wait_capped_s = wait.capped_s;
-        if pool.is_some() {
-            result.pool = pool;
-            result.why = Some(route_why(why));
-        }
-        Ok(result)
+        let request = Request::new("repo", vec![repo], options);
+        let started = self.begin(request).await?;
+        self.started(started, wait, caller).await
     }
 
     /// Runs a task over many repositories.
@@ -118,28 +120,96 @@ impl Orchestrator {
             )
             .with_hint("list_repos lists what there is; [\"*\"] means all of it"));
         }
-        let selection = Selection {
-            specs,
-            exclude: options.exclude.clone(),
-            has_file: options.has_file.clone(),
-        };
-        let plan = self.0.plan("repos", &selection.specs, options)?;
+        let started = self.begin(Request::new("repos", specs, options)).await?;
+        self.started(started, wait, caller).await
+    }
+
+    /// Begins what is asked for, or finds the workflow that the same key began.
+    ///
+    /// # Cancel safety
+    ///
+    /// What is journaled is taken up even if the future is dropped.
+    async fn begin(&self, request: Request) -> Result<Started, Problem> {
+        // Before anything else is looked at: the workflow is the same whatever has become of pools and repositories.
+        if let Some(id) = self.0.known(&request).await? {
+            return Ok(Started::existing(id));
+        }
+        let single =
+            request.field == "repo" && request.options.repeat.is_none_or(|count| count <= 1);
+        let field = request.field;
+        let selection = request.selection();
+        let plan = self.0.plan(request)?;
+        let repos = self.0.expand(selection, field).await?;
+        if let ("repo", [first, second, ..]) = (field, repos.as_slice()) {
+            return Err(Problem::argument(
+                "repo",
+                format!("it fits several repositories, {first} and {second} among them"),
+                "one repository",
+            )
+            .with_hint("execute_workflow_parallel takes many"));
+        }
+        let core = self.clone();
+        let begun = self
+            .0
+            .tasks
+            .spawn(async move { core.take_up(plan, repos, single).await });
+        begun.await.map_err(|error| {
+            Problem::new(ErrorKind::Internal, format!("the start failed: {error}"))
+        })?
+    }
+
+    /// Journals a workflow and takes it up; a single task takes its slot before, so that a refusal leaves no trace.
+    async fn take_up(
+        &self,
+        plan: Plan,
+        repos: Vec<RepoPath>,
+        single: bool,
+    ) -> Result<Started, Problem> {
         let planned = plan.dry_run;
-        let repos = self.0.expand(selection, "repos").await?;
-        let (id, existing) = match self.0.journal(plan, repos, false).await? {
-            Journaled::Existing(id) => (id, true),
-            Journaled::New(run) => {
-                let id = run.id();
-                if !planned {
-                    self.0.engine.take_up(run);
-                }
-                (id, false)
+        let routed = match single && !planned {
+            true => {
+                let (routed, why) = self.0.pools.route(&plan.settings.filter, WHY_ROWS);
+                Some((routed.ok_or_else(|| all_full(&why))?, why))
+            }
+            false => None,
+        };
+        let _turn = self.0.engine.starting().await;
+        let run = match self.0.journal(plan, repos, single).await? {
+            Journaled::Existing(id) => return Ok(Started::existing(id)),
+            Journaled::New(run) => run,
+        };
+        let id = run.id();
+        let route = match routed {
+            Some((routed, why)) => Some((self.0.engine.take_up_routed(run, routed), why)),
+            None if planned => None,
+            None => {
+                self.0.engine.take_up(&run);
+                None
             }
         };
-        self.wait(id, wait.duration, Until::Done, caller).await?;
-        let mut result = self.answer(id).await?;
-        result.existing = existing;
+        Ok(Started {
+            id,
+            existing: false,
+            route,
+        })
+    }
+
+    /// Waits for what was begun and answers.
+    async fn started(
+        &self,
+        started: Started,
+        wait: Wait,
+        caller: &Caller,
+    ) -> Result<WorkflowResult, Problem> {
+        self.wait(started.id, wait.duration, Until::Done, caller)
+            .await?;
+        let mut result = self.answer(started.id).await?;
+        result.existing = started.existing;
         result.wait_capped_s = wait.capped_s;
+        if let Some((pool, why)) = started.route {
+            result.pool = Some(pool);
+            result.why = Some(route_why(why));
+        }
         Ok(result)
     }
 }
@@ -154,20 +224,29 @@ impl Core {
         })
     }
 
-    /// Checks all that can be checked without looking for repositories.
-    fn plan(&self, field: &str, specs: &[String], options: StartOptions) -> Result<Plan, Problem> {
-        let hash = hash(field, specs, &options);
-        let key = options.idempotency_key.clone();
-        if key
-            .as_ref()
-            .is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES)
-        {
+    /// Returns the workflow that a request with the same key and arguments began.
+    async fn known(&self, request: &Request) -> Result<Option<WorkflowId>, Problem> {
+        let Some(key) = &request.options.idempotency_key else {
+            return Ok(None);
+        };
+        if key.is_empty() || key.len() > KEY_BYTES {
             return Err(Problem::argument(
                 "idempotency_key",
                 "it is empty or too long",
                 format!("1 to {KEY_BYTES} bytes"),
             ));
         }
+        let known = self.store.workflow_by_key(key.clone()).await;
+        let known = known.map_err(|error| error.problem())?;
+        known
+            .map(|known| same_request(known, &request.hash))
+            .transpose()
+    }
+
+    /// Checks all that can be checked without looking for repositories.
+    fn plan(&self, request: Request) -> Result<Plan, Problem> {
+        let Request { options, hash, .. } = request;
+        let key = options.idempotency_key.clone();
         let work = arguments::work(options.task, options.command)?;
         let setup = arguments::lines("setup", &options.setup)?;
         let verify = arguments::lines("verify", &options.verify)?;
@@ -176,7 +255,7 @@ impl Core {
             labels: options.labels,
             workers: options.workers,
         };
-        let filter = self.narrow(wanted, &work, &[("setup", &setup), ("verify", &verify)])?;
+        let filter = self.narrow(wanted.clone(), &work, &setup, &verify)?;
         let per_repo = per_repo(&options.per_repo, &work)?;
         let isolation = options.isolation.unwrap_or(match work {
             Work::Task(_) => Isolation::Worktree,
@@ -185,6 +264,7 @@ impl Core {
         let limit = |field, value| arguments::seconds(field, value, 0.001..=MAX_SECONDS);
         let settings = Settings {
             filter,
+            asked: Some(wanted),
             isolation,
             isolation_by_default: options.isolation.is_none(),
             base_ref: base_ref(options.base_ref)?,
@@ -211,24 +291,14 @@ impl Core {
     }
 
     /// Narrows a choice of pools to those whose workers would take the work, and refuses one that leaves none.
-    fn narrow(
+    pub(super) fn narrow(
         &self,
         mut filter: Filter,
         work: &Work,
-        stages: &[(&str, &[Vec<String>])],
+        setup: &[Vec<String>],
+        verify: &[Vec<String>],
     ) -> Result<Filter, Problem> {
-        let names = self.pools.names();
-        for pool in &filter.pools {
-            if !names.contains(pool) {
-                return Err(arguments::unknown(
-                    "pools",
-                    "pool",
-                    pool.as_str(),
-                    names.iter().map(PoolName::as_str),
-                    "list_pools lists the pools",
-                ));
-            }
-        }
+        self.known_pools(&filter.pools)?;
         for worker in &filter.workers {
             if !self.workers.contains_key(worker) {
                 return Err(arguments::unknown(
@@ -240,50 +310,50 @@ impl Core {
                 ));
             }
         }
-        let standing = self.pools.all();
-        let all: BTreeSet<&str> = standing
-            .iter()
-            .map(|pool| pool.spec.worker.as_str())
-            .collect();
-        let matching: BTreeSet<&str> = standing
-            .iter()
-            .filter(|pool| filter.pools.is_empty() || filter.pools.contains(&pool.spec.name))
-            .filter(|pool| {
-                filter
-                    .labels
-                    .iter()
-                    .all(|label| pool.spec.labels.contains(label))
-            })
-            .map(|pool| pool.spec.worker.as_str())
-            .filter(|worker| {
-                filter.workers.is_empty() || filter.workers.iter().any(|name| name == worker)
-            })
-            .collect();
+        let (matching, are_all) = self.pools.kinds_in(&filter);
         if matching.is_empty() {
             return Err(no_pool(&filter));
         }
         let mut refusal = None;
-        let mut willing = BTreeSet::new();
+        let mut willing = Vec::new();
+        let kinds = matching.len();
         for name in matching {
-            let Some(worker) = self.workers.get(name) else {
+            let Some(worker) = self.workers.get(&name) else {
                 continue;
             };
-            match takes(worker.as_ref(), work, stages) {
-                Ok(()) => {
-                    willing.insert(name);
-                }
+            match takes(
+                worker.as_ref(),
+                work,
+                &[("setup", setup), ("verify", verify)],
+            ) {
+                Ok(()) => willing.push(name),
                 Err(problem) => refusal = Some(better(refusal, problem)),
             }
         }
         if let (true, Some(problem)) = (willing.is_empty(), refusal) {
             return Err(problem);
         }
-        filter.workers = if willing == all {
+        filter.workers = if are_all && willing.len() == kinds {
             Vec::new()
         } else {
-            willing.into_iter().map(str::to_owned).collect()
+            willing
         };
         Ok(filter)
+    }
+
+    /// Refuses names that no pool has.
+    pub(super) fn known_pools(&self, pools: &[PoolName]) -> Result<(), Problem> {
+        let Some(missing) = self.pools.missing(pools) else {
+            return Ok(());
+        };
+        let names = self.pools.names();
+        Err(arguments::unknown(
+            "pools",
+            "pool",
+            missing.as_str(),
+            names.iter().map(PoolName::as_str),
+            "list_pools lists the pools",
+        ))
     }
 
     /// Journals a workflow with its items.
@@ -336,29 +406,43 @@ impl Core {
             idempotency_key: plan.key,
             arguments_hash: plan.hash,
         };
-        let pairs = works.iter().cloned().zip(records.iter().cloned()).collect();
-        let created = self.store.create_workflow(record.clone(), pairs).await;
+        let pairs: Vec<(ItemWork, ItemRecord)> = works.into_iter().zip(records).collect();
+        let created = self
+            .store
+            .create_workflow(record.clone(), pairs.clone())
+            .await;
         match created.map_err(|error| error.problem())? {
-            Created::New => Ok(Journaled::New(Arc::new(Run::new(record, works, records, 1)))),
-            Created::Existing(existing) if existing.arguments_hash == record.arguments_hash => {
-                Ok(Journaled::Existing(existing.id))
+            Created::New => Ok(Journaled::New(Arc::new(Run::new(record, pairs, 1)))),
+            // A call with the same key was faster.
+            Created::Existing(existing) => {
+                same_request(existing, &record.arguments_hash).map(Journaled::Existing)
             }
-            Created::Existing(existing) => Err(Problem {
-                kind: ErrorKind::Conflict,
-                ..Problem::argument(
-                    "idempotency_key",
-                    format!(
-                        "key {:?} belongs to workflow {} ({}), which was started with other arguments",
-                        existing.idempotency_key.unwrap_or_default(),
-                        existing.id,
-                        existing.title
-                    ),
-                    "the same arguments as before, or another key",
-                )
-            }
-            .with_hint(format!("get_workflow {} tells how that one stands", existing.id))),
         }
     }
+}
+
+/// Returns the id of the workflow that `existing` is, which must have been asked for in the same words.
+fn same_request(existing: WorkflowRecord, hash: &str) -> Result<WorkflowId, Problem> {
+    if existing.arguments_hash == hash {
+        return Ok(existing.id);
+    }
+    Err(Problem {
+        kind: ErrorKind::Conflict,
+        ..Problem::argument(
+            "idempotency_key",
+            format!(
+                "key {:?} belongs to workflow {} ({}), which was started with other arguments",
+                existing.idempotency_key.unwrap_or_default(),
+                existing.id,
+                existing.title
+            ),
+            "the same arguments as before, or another key",
+        )
+    }
+    .with_hint(format!(
+        "get_workflow {} tells how that one stands",
+        existing.id
+    )))
 }
 
 /// Returns the SHA-256 of what the caller asked for, apart from how long to wait.
@@ -466,38 +550,5 @@ fn title(work: &Work) -> String {
     match text.char_indices().nth(TITLE_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.into_owned(),
-    }
-}
-
-fn route_why(why: Why) -> RouteWhy {
-    RouteWhy {
-        rule: "least (in_flight + queued) / max_workers; then fewest outstanding tasks; then least recently routed to"
-            .to_owned(),
-        candidates: why
-            .candidates
-            .into_iter()
-            .map(|(name, load)| Candidate {
-                name,
-                load: load.ratio(),
-                in_flight: load.in_flight,
-                queued: load.queued,
-                max_workers: load.max_workers,
-            })
-            .collect(),
-        excluded: why
-            .excluded
-            .into_iter()
-            .map(|(name, exclusion)| Excluded {
-                name,
-                reason: match exclusion {
-                    Exclusion::Draining => "draining".to_owned(),
-                    Exclusion::Unhealthy => "unreachable".to_owned(),
-                    Exclusion::Full => "full".to_owned(),
-                    Exclusion::Label(label) => format!("lacks label {label}"),
-                    Exclusion::NotNamed => "not among `pools`".to_owned(),
-                    Exclusion::Worker => "its worker cannot take this".to_owned(),
-                },
-            })
-            .collect(),
     }
 }

@@ -186,7 +186,9 @@ impl Orchestrator {
                         None => {}
                     }
                 });
-                self.end_unroutable().await;
+                if labels.is_some() {
+                    self.0.engine.end_unroutable().await;
+                }
             }
             None => self.make(&args.name, args.worker, max_workers, labels, args.draining)?,
         }
@@ -279,7 +281,7 @@ impl Orchestrator {
         row.temporary = true;
         self.0.pools.remove(key);
         self.0.pools.ring();
-        self.end_unroutable().await;
+        self.0.engine.end_unroutable().await;
         Ok(row)
     }
 
@@ -300,15 +302,6 @@ impl Orchestrator {
             }
             tokio::time::sleep(CLOSE_POLL).await;
         }
-    }
-
-    /// Ends items that wait for pools of which none is left.
-    async fn end_unroutable(&self) {
-        let all = self.0.pools.all();
-        self.0
-            .engine
-            .end_unroutable(|filter| all.iter().any(|pool| pool.fits(filter)))
-            .await;
     }
 
     async fn one_row(&self, name: &PoolName) -> Result<PoolRow, Problem> {

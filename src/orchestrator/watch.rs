@@ -3,33 +3,35 @@
 use super::Orchestrator;
 use super::workflow::Stop;
 use crate::api::ResumeWorkflow;
-use crate::error::Fault;
+use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::WorkflowId;
-use crate::store::OwnerRequest;
+use crate::store::{Adopted, Asked, OwnerRequest};
 use std::time::Duration;
 
-/// How often other servers' requests are looked for.
+/// How often other servers' requests and notices are looked for.
 const EVERY: Duration = Duration::from_millis(200);
 
+/// How many of those looks go by before dead servers are looked for again.
+const LOOKS_PER_RECOVERY: u32 = 10;
+
 impl Orchestrator {
-    /// Takes over from dead servers once, then answers the requests of live ones, until the server ends.
+    /// Takes over from dead servers and answers the requests of live ones, until the server ends.
     pub(super) fn watch_neighbours(&self) {
         let core = self.clone();
         self.0.tasks.spawn(async move {
             let closing = core.0.closing.clone();
             closing
                 .run_until_cancelled(async {
-                    if let Err(problem) = core.recover().await {
-                        tracing::warn!(%problem, "could not look for interrupted workflows");
-                    }
+                    core.take_over().await;
                     core.stored_notices().await;
-                    core.answer_requests().await;
+                    core.watch().await;
                 })
                 .await;
         });
     }
 
-    async fn stored_notices(&self) {
+    /// Tells with the next answers what servers left word of.
+    pub(super) async fn stored_notices(&self) {
         match self.0.store.take_notices().await {
             Ok(notices) => notices
                 .into_iter()
@@ -38,10 +40,19 @@ impl Orchestrator {
         }
     }
 
-    async fn answer_requests(&self) {
-        let mut seen = None;
-        loop {
+    async fn take_over(&self) {
+        if let Err(problem) = self.recover().await {
+            tracing::warn!(%problem, "could not look for interrupted workflows");
+        }
+    }
+
+    async fn watch(&self) {
+        let mut answered = None;
+        for look in 1_u32.. {
             tokio::time::sleep(EVERY).await;
+            if look.is_multiple_of(LOOKS_PER_RECOVERY) {
+                self.take_over().await;
+            }
             // Only another process's write changes the number, so an idle server reads one integer.
             let version = match self.0.store.data_version().await {
                 Ok(version) => version,
@@ -50,51 +61,68 @@ impl Orchestrator {
                     continue;
                 }
             };
-            if seen.replace(version) == Some(version) {
+            if answered == Some(version) {
                 continue;
             }
-            match self.0.store.take_requests().await {
-                Ok(requests) => {
-                    for (id, request) in requests {
-                        self.answer_request(id, request).await;
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "could not read requests"),
+            self.stored_notices().await;
+            if self.answer_requests().await {
+                answered = Some(version);
             }
         }
     }
 
-    async fn answer_request(&self, id: WorkflowId, request: OwnerRequest) {
+    /// Answers what others ask; returns whether their requests could be read.
+    async fn answer_requests(&self) -> bool {
+        let requests = match self.0.store.take_requests().await {
+            Ok(requests) => requests,
+            Err(error) => {
+                tracing::warn!(%error, "could not read requests");
+                return false;
+            }
+        };
+        for Asked {
+            number,
+            id,
+            request,
+        } in requests
+        {
+            let answer = self.grant(id, request).await;
+            if let Err(error) = self.0.store.answer_request(number, answer).await {
+                tracing::warn!(problem = %error.problem(), "a request could not be answered");
+            }
+        }
+        true
+    }
+
+    async fn grant(&self, id: WorkflowId, request: OwnerRequest) -> Result<(), Problem> {
         match request {
             OwnerRequest::Cancel { items, grace_ms } => {
                 if let Some(run) = self.0.engine.run(id) {
                     let grace = Some(Duration::from_millis(grace_ms));
-                    self.0
-                        .engine
-                        .stop(&run, &items, Stop::Requested, grace)
-                        .await;
+                    let engine = &self.0.engine;
+                    engine.stop(&run, &items, Stop::Requested, grace).await;
                 }
+                Ok(())
             }
             OwnerRequest::Resume { json } => {
-                let resumed = match serde_json::from_str::<ResumeWorkflow>(&json) {
-                    Ok(args) => self.resume_here(&args).await,
-                    Err(error) => {
-                        tracing::warn!(%error, "a request of another server cannot be read");
-                        return;
-                    }
-                };
-                if let Err(problem) = resumed {
-                    self.tell(id, &problem.message).await;
+                let args = serde_json::from_str::<ResumeWorkflow>(&json).map_err(|error| {
+                    Problem::new(
+                        ErrorKind::Conflict,
+                        format!(
+                            "the server that runs the workflow cannot read the request: {error}"
+                        ),
+                    )
+                    .with_hint("end the older one of the two servers, then call again")
+                })?;
+                match self.resume_mine(&args).await? {
+                    Adopted::OwnedBy(_) => Err(Problem::new(
+                        ErrorKind::Busy,
+                        "another server has taken the workflow up meanwhile",
+                    )
+                    .with_hint("call again")),
+                    _ => Ok(()),
                 }
             }
-        }
-    }
-
-    /// Leaves word for whoever asks next, on whatever server.
-    async fn tell(&self, id: WorkflowId, why: &str) {
-        let text = format!("workflow {id} was not resumed: {why}");
-        if let Err(error) = self.0.store.add_notice(text, Some(id)).await {
-            tracing::warn!(problem = %error.problem(), "a notice could not be kept");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What to run, and what is left of it.
 
-use super::SpawnError;
+use super::{Grace, SpawnError};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -32,8 +32,9 @@ pub struct Job {
     pub deadline: Option<Instant>,
     /// The longest it may write nothing on either stream.
     pub stall: Option<Duration>,
-    /// How long it may take to end after SIGTERM; zero sends SIGKILL at once.
-    pub grace: Duration,
+    /// How long it may take to end after SIGTERM; zero sends SIGKILL at once. Read when it is asked to end and whenever it
+    /// changes after that.
+    pub grace: Grace,
 }
 
 /// One of a program's two outputs.

@@ -17,7 +17,11 @@
 
 mod capture;
 mod error;
+mod grace;
 pub mod guardian;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod job;
 mod link;
 mod open_files;
@@ -27,6 +31,7 @@ mod talk;
 mod wire;
 
 pub use error::SpawnError;
+pub use grace::Grace;
 pub use job::{Captured, Ended, Exit, Job, StopReason, Stream};
 pub use link::{Options, Processes};
 pub use open_files::raise_open_files;

@@ -4,7 +4,7 @@
 use super::capture::Capture;
 use super::link::{Channel, Frame, Processes};
 use super::wire::{End, Force, Request, Spawn};
-use super::{Ended, Exit, Job, SpawnError, StopReason, Stream};
+use super::{Ended, Exit, Grace, Job, SpawnError, StopReason, Stream};
 use rustix::fs::{OFlags, fcntl_setfl};
 use std::cell::RefCell;
 use std::io;
@@ -113,6 +113,7 @@ impl Running {
         let mut alarm = pin!(sleep_until(Instant::now()));
         let mut armed: Option<Instant> = None;
         let mut asked = false;
+        let mut grace = self.ladder.grace.changes();
         while ended.is_none() || self.stdout.is_open() || self.stderr.is_open() {
             // A later time than the armed one is looked at when the alarm comes: output moves the stall limit all the time.
             let next = if ended.is_none() {
@@ -138,11 +139,16 @@ impl Running {
                     asked = true;
                     self.ladder.stop(StopReason::Cancelled, &self.group);
                 }
+                // The next turn of the loop sees when the grace ends now; the sender lives in the ladder.
+                Ok(()) = grace.changed(), if asked && ended.is_none() => {}
                 () = &mut alarm, if armed.is_some() => {
                     armed = None;
                     let now = Instant::now();
                     if drained_at.is_some_and(|at| at <= now) {
                         if self.stdout.capture.has_room() && self.stderr.capture.has_room() {
+                            // On a busy machine it may be this side that is late with what was written in time.
+                            self.hear(Stream::Stdout, on_output);
+                            self.hear(Stream::Stderr, on_output);
                             break;
                         }
                         // It is the disk that is late.
@@ -351,7 +357,7 @@ enum Rung {
 struct Ladder {
     deadline: Option<Instant>,
     stall: Option<Duration>,
-    grace: Duration,
+    grace: Grace,
     last_output: Instant,
     stopped_by: Option<StopReason>,
     step: Step,
@@ -360,12 +366,12 @@ struct Ladder {
 #[derive(Clone, Copy)]
 enum Step {
     Running,
-    Asked { kill_at: Instant },
+    Asked { at: Instant },
     Killed { give_up_at: Instant },
 }
 
 impl Ladder {
-    fn new(deadline: Option<std::time::Instant>, stall: Option<Duration>, grace: Duration) -> Self {
+    fn new(deadline: Option<std::time::Instant>, stall: Option<Duration>, grace: Grace) -> Self {
         Self {
             deadline: deadline.map(Instant::from_std),
             stall,
@@ -394,7 +400,7 @@ impl Ladder {
                 .into_iter()
                 .flatten()
                 .min(),
-            Step::Asked { kill_at } => Some(kill_at),
+            Step::Asked { at } => Some(self.kill_at(at)),
             Step::Killed { give_up_at } => Some(give_up_at),
         }
     }
@@ -403,15 +409,16 @@ impl Ladder {
     fn stop(&mut self, reason: StopReason, group: &Group) {
         self.stopped_by = self.stopped_by.max(Some(reason));
         if matches!(self.step, Step::Running) {
-            if self.grace.is_zero() {
+            if self.grace.get().is_zero() {
                 return self.kill(group);
             }
             group.signal(Force::Ask);
-            let now = Instant::now();
-            self.step = Step::Asked {
-                kill_at: now.checked_add(self.grace).unwrap_or(now),
-            };
+            self.step = Step::Asked { at: Instant::now() };
         }
+    }
+
+    fn kill_at(&self, asked: Instant) -> Instant {
+        asked.checked_add(self.grace.get()).unwrap_or(asked)
     }
 
     fn kill(&mut self, group: &Group) {
@@ -426,7 +433,7 @@ impl Ladder {
         match self.step {
             Step::Running if passed(self.deadline) => self.stop(StopReason::Deadline, group),
             Step::Running if passed(self.stalled_at()) => self.stop(StopReason::Stall, group),
-            Step::Asked { kill_at } if kill_at <= now => self.kill(group),
+            Step::Asked { at } if self.kill_at(at) <= now => self.kill(group),
             Step::Killed { give_up_at } if give_up_at <= now => return Rung::GivenUp,
             _ => {}
         }

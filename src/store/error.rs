@@ -58,6 +58,14 @@ pub enum StoreError {
         /// The workflow.
         id: WorkflowId,
     },
+    /// The item waits or runs already.
+    #[error("item {item} of workflow {id} waits or runs already")]
+    Unfinished {
+        /// The workflow.
+        id: WorkflowId,
+        /// The item.
+        item: ItemIndex,
+    },
     /// There is no such workflow.
     #[error("there is no workflow {id}")]
     NoWorkflow {
@@ -184,7 +192,9 @@ impl Fault for StoreError {
             | Self::ReadOnly { .. }
             | Self::Closed => ErrorKind::Unavailable,
             Self::Locked => ErrorKind::Busy,
-            Self::NotOwner { .. } | Self::Ended { .. } => ErrorKind::Conflict,
+            Self::NotOwner { .. } | Self::Ended { .. } | Self::Unfinished { .. } => {
+                ErrorKind::Conflict
+            }
             Self::NoWorkflow { .. } | Self::NoItem { .. } => ErrorKind::NotFound,
             Self::Argument { .. } => ErrorKind::InvalidArgument,
             Self::Query { .. } | Self::Decode { .. } | Self::Panicked { .. } => ErrorKind::Internal,
@@ -215,6 +225,7 @@ impl Fault for StoreError {
             Self::NotOwner { .. } => {
                 "ask its owner through get_workflow, cancel_workflow or resume_workflow"
             }
+            Self::Unfinished { .. } => "get_workflow waits for its end; cancel_workflow stops it",
             Self::NoWorkflow { .. } => "get_workflow without arguments lists the workflows",
             Self::NoItem { .. } => "items are counted from 0; get_workflow lists them",
             Self::Ended { .. } => "resume_workflow starts a new attempt",

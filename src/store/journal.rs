@@ -4,10 +4,10 @@
 //! its row, in the same transaction, so that polling costs the same for 1 item and for 10,000.
 
 use super::StoreError;
-use super::column::{State, Text, json_of};
+use super::column::{State, Text, from_json, json_of};
 use crate::model::{
-    At, Attempt, Counts, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, ServerId, Work,
-    WorkflowId, WorkflowRecord, WorkflowStatus,
+    At, Attempt, Counts, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, Revision, ServerId,
+    Work, WorkflowId, WorkflowRecord, WorkflowStatus,
 };
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use std::collections::HashMap;
@@ -28,10 +28,11 @@ pub(super) struct Head {
     pub(super) id: WorkflowId,
     pub(super) owner: ServerId,
     counts: Counts,
+    max_failures: Option<u32>,
 }
 
-const HEAD: &str = "SELECT wf, owner, planned, queued, running, succeeded, failed, timed_out, cancelled, interrupted
-     FROM workflows WHERE id = ?1";
+const HEAD: &str = "SELECT wf, owner, planned, queued, running, succeeded, failed, timed_out, cancelled, interrupted,
+     json_extract(record, '$.settings.max_failures') AS max_failures FROM workflows WHERE id = ?1";
 
 impl Head {
     pub(super) fn load(db: &Connection, id: WorkflowId) -> Result<Option<Self>, StoreError> {
@@ -42,6 +43,7 @@ impl Head {
                 id,
                 owner: row.get::<_, Text<ServerId>>("owner")?.0,
                 counts: counts_of(row)?,
+                max_failures: row.get("max_failures")?,
             })
         });
         Ok(head.optional()?)
@@ -88,6 +90,16 @@ impl Head {
         Ok(())
     }
 
+    fn record(&self, db: &Connection, item: ItemIndex) -> Result<ItemRecord, StoreError> {
+        let mut statement =
+            db.prepare_cached("SELECT record FROM items WHERE wf = ?1 AND item = ?2")?;
+        let mut rows = statement.query(params![self.wf, item])?;
+        let row = rows
+            .next()?
+            .ok_or(StoreError::NoItem { id: self.id, item })?;
+        from_json("an item", row.get_ref(0)?)
+    }
+
     fn stored(&self, db: &Connection, item: ItemIndex) -> Result<Stored, StoreError> {
         let mut statement =
             db.prepare_cached("SELECT state, attempt FROM items WHERE wf = ?1 AND item = ?2")?;
@@ -101,23 +113,23 @@ impl Head {
         stored.optional()?.ok_or(StoreError::NoItem { id, item })
     }
 
-    /// Writes the counts and the next revision.
-    pub(super) fn save(self, db: &Connection) -> Result<(), StoreError> {
+    /// Writes the counts and the next revision, which it returns.
+    pub(super) fn save(self, db: &Connection) -> Result<Revision, StoreError> {
         let counts = self.counts;
-        db.prepare_cached(
+        let mut save = db.prepare_cached(
             "UPDATE workflows SET owner = :owner, updated_at_ms = :now, revision = revision + 1, status = :status,
                  planned = :planned, queued = :queued, running = :running, succeeded = :succeeded,
                  failed = :failed, timed_out = :timed_out, cancelled = :cancelled, interrupted = :interrupted
-             WHERE wf = :wf",
-        )?
-        .execute(named_params! {
+             WHERE wf = :wf RETURNING revision",
+        )?;
+        let revision = save.query_row(named_params! {
             ":wf": self.wf, ":owner": Text(self.owner), ":now": At::now().unix_ms(),
-            ":status": status_text(counts.status()),
+            ":status": status_text(counts.status_within(self.max_failures)),
             ":planned": counts.planned, ":queued": counts.queued, ":running": counts.running,
             ":succeeded": counts.succeeded, ":failed": counts.failed, ":timed_out": counts.timed_out,
             ":cancelled": counts.cancelled, ":interrupted": counts.interrupted,
-        })?;
-        Ok(())
+        }, |row| row.get::<_, i64>(0))?;
+        Ok(revision.unsigned_abs())
     }
 }
 
@@ -129,6 +141,17 @@ fn attempt_of(state: ItemState) -> bool {
 struct Stored {
     state: ItemState,
     attempt: Attempt,
+}
+
+/// Returns the workflow with this idempotency key.
+pub(super) fn by_key(db: &Connection, key: &str) -> Result<Option<WorkflowRecord>, StoreError> {
+    let mut statement =
+        db.prepare_cached("SELECT owner, record FROM workflows WHERE idempotency_key = ?1")?;
+    let found = statement.query_row([key], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
+    found
+        .optional()?
+        .map(|(owner, json)| record_of(owner, &json))
+        .transpose()
 }
 
 pub(super) fn create(
@@ -154,7 +177,7 @@ pub(super) fn create(
         record.idempotency_key,
         record.created_at.unix_ms(),
         now,
-        status_text(counts.status()),
+        status_text(counts.status_within(record.settings.max_failures)),
         counts.planned,
         counts.queued,
         counts.running,
@@ -225,8 +248,18 @@ pub(super) fn restart(
     me: ServerId,
     record: &WorkflowRecord,
     items: &[(ItemWork, ItemRecord)],
-) -> Result<(), StoreError> {
+) -> Result<Revision, StoreError> {
     let mut head = Head::owned(db, record.id, me)?;
+    head.max_failures = record.settings.max_failures;
+    for (_, item) in items {
+        let old = head.stored(db, item.item)?;
+        if matches!(old.state, ItemState::Queued | ItemState::Running) {
+            return Err(StoreError::Unfinished {
+                id: record.id,
+                item: item.item,
+            });
+        }
+    }
     db.prepare_cached("UPDATE workflows SET record = ?2 WHERE wf = ?1")?
         .execute(params![head.wf, json_of("a workflow", record)?])?;
     let keys = insert_works(db, head.wf, items)?;
@@ -238,22 +271,12 @@ pub(super) fn restart(
     head.save(db)
 }
 
-fn by_key(db: &Connection, key: &str) -> Result<Option<WorkflowRecord>, StoreError> {
-    let mut statement =
-        db.prepare_cached("SELECT owner, record FROM workflows WHERE idempotency_key = ?1")?;
-    let found = statement.query_row([key], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
-    found
-        .optional()?
-        .map(|(owner, json)| record_of(owner, &json))
-        .transpose()
-}
-
 pub(super) fn begin_attempt(
     db: &Connection,
     me: ServerId,
     id: WorkflowId,
     record: &ItemRecord,
-) -> Result<(), StoreError> {
+) -> Result<Revision, StoreError> {
     let mut head = Head::owned(db, id, me)?;
     let old = head.stored(db, record.item)?;
     if old.state.is_final() && old.attempt == record.attempt {
@@ -272,9 +295,36 @@ pub(super) fn save_items(
     me: ServerId,
     id: WorkflowId,
     records: &[ItemRecord],
-) -> Result<(), StoreError> {
+) -> Result<Revision, StoreError> {
     let mut head = Head::owned(db, id, me)?;
     for record in records {
+        head.put(db, record)?;
+    }
+    head.save(db)
+}
+
+/// Writes how attempts ended; an end that is journaled stays as it is.
+pub(super) fn finish_items(
+    db: &Connection,
+    me: ServerId,
+    id: WorkflowId,
+    records: &[ItemRecord],
+) -> Result<Revision, StoreError> {
+    let mut head = Head::owned(db, id, me)?;
+    for record in records {
+        let old = head.stored(db, record.item)?;
+        let ended = old.state.is_final() && record.status.is_final();
+        if ended && old.attempt == record.attempt {
+            // The same end once more is no harm: its first write may have gone well and been told as failed.
+            if head.record(db, record.item)? == *record {
+                continue;
+            }
+            return Err(StoreError::Ended {
+                id,
+                item: record.item,
+                attempt: record.attempt,
+            });
+        }
         head.put(db, record)?;
     }
     head.save(db)

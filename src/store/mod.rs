@@ -11,7 +11,12 @@
 
 mod column;
 mod error;
+mod filters;
 mod forget;
+mod fulltext;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod job;
 mod journal;
 mod lock;
@@ -21,9 +26,11 @@ mod memory;
 mod outbox;
 mod ownership;
 mod peers;
+mod rank;
 mod schema;
 mod search;
 mod thread;
+mod tokens;
 mod upkeep;
 mod words;
 mod workflows;
@@ -34,7 +41,7 @@ pub use journal::Created;
 pub use lock::OwnerState;
 pub use lookup::{StoredWorkflow, WorkflowQuery, WorkflowSummary};
 pub use memories::PeerLock;
-pub use ownership::{Adopted, Notice, OwnerRequest, Recovered, Remains, Remember};
+pub use ownership::{Adopted, Asked, Notice, OwnerRequest, Recovered, Remains, Remember};
 pub use schema::Durability;
 pub use upkeep::{Pruned, Retention, StoreHealth};
 

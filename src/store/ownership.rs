@@ -60,6 +60,17 @@ pub enum OwnerRequest {
     },
 }
 
+/// A request as its workflow's owner takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The request's number, to answer it by.
+    pub number: i64,
+    /// The workflow it is about.
+    pub id: WorkflowId,
+    /// What is asked.
+    pub request: OwnerRequest,
+}
+
 /// What a caller could not be told when it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -97,6 +108,10 @@ pub(super) fn recover(
             let interrupted = interrupt(db, &mut head, id, remains)?;
             forget_requests(db, head.wf)?;
             head.save(db)?;
+            // A server that could still say so itself has told of all its items.
+            if !told(db, id)? {
+                add_notice(db, &interrupted_notice(id, &title, interrupted), Some(id))?;
+            }
             recovered.push(Recovered {
                 id,
                 title,
@@ -105,6 +120,35 @@ pub(super) fn recover(
         }
     }
     Ok(recovered)
+}
+
+/// Returns what callers are told of a workflow whose server ended before it did.
+pub(super) fn interrupted_notice(id: WorkflowId, title: &str, items: u32) -> String {
+    format!(
+        "workflow {id} ({title}) was interrupted: its server ended; {items} item(s) were not finished. resume_workflow {id} runs them."
+    )
+}
+
+/// Returns whether a notice of this workflow waits already.
+fn told(db: &Connection, id: WorkflowId) -> Result<bool, StoreError> {
+    let mut statement =
+        db.prepare_cached("SELECT EXISTS (SELECT 1 FROM notices WHERE workflow = ?1)")?;
+    Ok(statement.query_row([Text(id)], |row| row.get(0))?)
+}
+
+/// Marks what `me` journaled as queued or running, but does not run, `interrupted`; returns how many there were.
+pub(super) fn give_up(
+    db: &Connection,
+    me: ServerId,
+    id: WorkflowId,
+    remains: &Remains,
+) -> Result<u32, StoreError> {
+    let mut head = Head::owned(db, id, me)?;
+    let interrupted = interrupt(db, &mut head, id, remains)?;
+    if interrupted > 0 {
+        head.save(db)?;
+    }
+    Ok(interrupted)
 }
 
 /// Returns whether there is anything to recover, without a write transaction.
@@ -208,38 +252,75 @@ pub(super) fn ask(
     db: &Connection,
     id: WorkflowId,
     request: &OwnerRequest,
-) -> Result<(), StoreError> {
+) -> Result<i64, StoreError> {
     let head = Head::load(db, id)?.ok_or(StoreError::NoWorkflow { id })?;
     db.prepare_cached("INSERT INTO requests (wf, json) VALUES (?1, ?2)")?
         .execute(params![head.wf, json_of("a request", request)?])?;
-    Ok(())
+    Ok(db.last_insert_rowid())
 }
 
 pub(super) fn has_requests(db: &Connection, me: ServerId) -> Result<bool, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM requests JOIN workflows USING (wf) WHERE owner = ?1)",
+        "SELECT EXISTS (SELECT 1 FROM requests JOIN workflows USING (wf) WHERE owner = ?1 AND taken = 0)",
     )?;
     Ok(statement.query_row([Text(me)], |row| row.get(0))?)
 }
 
-pub(super) fn take_requests(
-    db: &Connection,
-    me: ServerId,
-) -> Result<Vec<(WorkflowId, OwnerRequest)>, StoreError> {
+pub(super) fn take_requests(db: &Connection, me: ServerId) -> Result<Vec<Asked>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT id, json FROM requests JOIN workflows USING (wf) WHERE owner = ?1 ORDER BY request",
+        "SELECT request, id, json FROM requests JOIN workflows USING (wf)
+          WHERE owner = ?1 AND taken = 0 ORDER BY request",
     )?;
     let mut rows = statement.query([Text(me)])?;
     let mut requests = Vec::new();
     while let Some(row) = rows.next()? {
-        let id: Text<WorkflowId> = row.get(0)?;
-        requests.push((id.0, from_json("a request", row.get_ref(1)?)?));
+        requests.push(Asked {
+            number: row.get(0)?,
+            id: row.get::<_, Text<WorkflowId>>(1)?.0,
+            request: from_json("a request", row.get_ref(2)?)?,
+        });
     }
-    db.prepare_cached(
-        "DELETE FROM requests WHERE wf IN (SELECT wf FROM workflows WHERE owner = ?1)",
-    )?
-    .execute([Text(me)])?;
+    let mut take = db.prepare_cached("UPDATE requests SET taken = 1 WHERE request = ?1")?;
+    for asked in &requests {
+        take.execute([asked.number])?;
+    }
     Ok(requests)
+}
+
+pub(super) fn answer(
+    db: &Connection,
+    number: i64,
+    answer: &Result<(), Problem>,
+) -> Result<(), StoreError> {
+    let json = json_of("an answer", answer)?;
+    db.prepare_cached("UPDATE requests SET reply = ?2 WHERE request = ?1")?
+        .execute(params![number, json])?;
+    Ok(())
+}
+
+/// Returns what was answered to a request: nothing yet, or that it is gone with the owner it was meant for.
+pub(super) fn answered(
+    db: &Connection,
+    number: i64,
+) -> Result<Option<Result<(), Problem>>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT reply FROM requests WHERE request = ?1")?;
+    let mut rows = statement.query([number])?;
+    match rows.next()? {
+        None => Ok(Some(Err(Problem::new(
+            ErrorKind::Interrupted,
+            "the server that ran the workflow ended before it answered",
+        )
+        .with_hint("get_workflow tells how it stands; then call again")))),
+        Some(row) if row.get_ref(0)?.as_str_or_null().ok().flatten().is_none() => Ok(None),
+        Some(row) => from_json("an answer", row.get_ref(0)?).map(Some),
+    }
+}
+
+/// Removes a request that nobody waits for any more.
+pub(super) fn withdraw(db: &Connection, number: i64) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM requests WHERE request = ?1")?
+        .execute([number])?;
+    Ok(())
 }
 
 pub(super) fn add_notice(

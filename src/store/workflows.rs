@@ -2,11 +2,12 @@
 
 use super::journal::{self, Created};
 use super::lookup::{self, StoredWorkflow, WorkflowQuery, WorkflowSummary};
-use super::ownership::{self, Adopted, Notice, OwnerRequest, Recovered};
+use super::ownership::{self, Adopted, Asked, Notice, OwnerRequest, Recovered};
 use super::{Store, StoreError, memory};
+use crate::error::Problem;
 use crate::model::{
     Attempt, InsertReport, ItemIndex, ItemRecord, ItemWork, NewMemory, PeerName, PoolName,
-    WorkflowId, WorkflowRecord,
+    Revision, WorkflowId, WorkflowRecord,
 };
 use rusqlite::Connection;
 use std::collections::BTreeMap;
@@ -29,7 +30,19 @@ impl Store {
         .await
     }
 
-    /// Journals that an attempt is about to begin; durable when this returns.
+    /// Returns the workflow that was started with this idempotency key.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn workflow_by_key(&self, key: String) -> Result<Option<WorkflowRecord>, StoreError> {
+        self.read("look an idempotency key up", move |db| {
+            journal::by_key(db, &key)
+        })
+        .await
+    }
+
+    /// Journals that an attempt is about to begin; durable when this returns the workflow's new revision.
     ///
     /// # Errors
     ///
@@ -39,7 +52,7 @@ impl Store {
         &self,
         id: WorkflowId,
         record: ItemRecord,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Revision, StoreError> {
         let me = self.server_id();
         self.write("journal an attempt", move |db| {
             journal::begin_attempt(db, me, id, &record)
@@ -48,16 +61,17 @@ impl Store {
     }
 
     /// Puts items in line again, all or none: `record` is how the workflow runs from now on, each item comes with what
-    /// it is to do from now on.
+    /// it is to do from now on. Returns the workflow's new revision.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotOwner`] where another server owns the workflow: adopt it first.
+    /// [`StoreError::NotOwner`] where another server owns the workflow: adopt it first. [`StoreError::Unfinished`]
+    /// where one of the items waits or runs.
     pub async fn restart(
         &self,
         record: WorkflowRecord,
         items: Vec<(ItemWork, ItemRecord)>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Revision, StoreError> {
         let me = self.server_id();
         self.write("put items in line again", move |db| {
             journal::restart(db, me, &record, &items)
@@ -77,28 +91,31 @@ impl Store {
     ) -> Result<(), StoreError> {
         let me = self.server_id();
         self.write("save items", move |db| {
-            journal::save_items(db, me, id, &records)
+            journal::save_items(db, me, id, &records).map(|_revision| ())
         })
         .await
     }
 
-    /// Writes the latest state of these items and stores what they left behind, all or nothing: an end that is
-    /// journaled has its memory, and a crash between the two cannot be.
+    /// Writes how attempts ended, in order, and stores what they left behind, all or nothing: an end that is journaled
+    /// has its memory, and a crash between the two cannot be. An end that is followed by the same item's wait for its
+    /// next attempt is kept beside it. Returns the workflow's new revision with what became of the memories.
     ///
     /// # Errors
     ///
-    /// As [`Self::save_items`] and [`Self::insert_memories`].
+    /// As [`Self::save_items`] and [`Self::insert_memories`]; [`StoreError::Ended`] where another end of the same
+    /// attempt is journaled.
     pub async fn finish_items(
         &self,
         id: WorkflowId,
         records: Vec<ItemRecord>,
         memories: Vec<NewMemory>,
         forward_to: Option<PeerName>,
-    ) -> Result<InsertReport, StoreError> {
+    ) -> Result<(Revision, InsertReport), StoreError> {
         let me = self.server_id();
         self.write("finish items", move |db| {
-            journal::save_items(db, me, id, &records)?;
-            memory::insert(db, &memories, forward_to.as_ref())
+            let revision = journal::finish_items(db, me, id, &records)?;
+            let report = memory::insert(db, &memories, forward_to.as_ref())?;
+            Ok((revision, report))
         })
         .await
     }
@@ -176,7 +193,8 @@ impl Store {
         .await
     }
 
-    /// Marks what dead servers left queued or running as `interrupted`, once, and removes their lock files.
+    /// Marks what dead servers left queued or running as `interrupted`, once, leaves a notice of each workflow, and
+    /// removes the servers' lock files.
     ///
     /// A server is dead when its ownership lock is free, that is when its guardian has ended too.
     ///
@@ -219,12 +237,31 @@ impl Store {
         .await
     }
 
-    /// Leaves a request for a workflow's owner, which watches for it.
+    /// Marks what this server journaled as queued or running, but does not run, `interrupted`; returns how many items
+    /// that were.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotOwner`] where another server owns the workflow.
+    pub async fn give_up(&self, id: WorkflowId) -> Result<u32, StoreError> {
+        let remains = self.inner.remains.get().cloned().unwrap_or_default();
+        let me = self.server_id();
+        self.write("give a workflow up", move |db| {
+            ownership::give_up(db, me, id, &remains)
+        })
+        .await
+    }
+
+    /// Leaves a request for a workflow's owner, which watches for it; returns its number.
     ///
     /// # Errors
     ///
     /// [`StoreError::NoWorkflow`] where there is none.
-    pub async fn ask_owner(&self, id: WorkflowId, request: OwnerRequest) -> Result<(), StoreError> {
+    pub async fn ask_owner(
+        &self,
+        id: WorkflowId,
+        request: OwnerRequest,
+    ) -> Result<i64, StoreError> {
         self.write("ask a workflow's owner", move |db| {
             ownership::ask(db, id, &request)
         })
@@ -236,7 +273,7 @@ impl Store {
     /// # Errors
     ///
     /// Any [`StoreError`] of opening or writing; the requests stay then.
-    pub async fn take_requests(&self) -> Result<Vec<(WorkflowId, OwnerRequest)>, StoreError> {
+    pub async fn take_requests(&self) -> Result<Vec<Asked>, StoreError> {
         let me = self.server_id();
         let look = move |db: &Connection| ownership::has_requests(db, me);
         if !self.read("look for requests", look).await? {
@@ -244,6 +281,60 @@ impl Store {
         }
         self.write("take requests", move |db| ownership::take_requests(db, me))
             .await
+    }
+
+    /// Answers a request that was taken.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or writing.
+    pub async fn answer_request(
+        &self,
+        number: i64,
+        answer: Result<(), Problem>,
+    ) -> Result<(), StoreError> {
+        self.write("answer a request", move |db| {
+            ownership::answer(db, number, &answer)
+        })
+        .await
+    }
+
+    /// Returns what the owner answered to request `number`, and an interruption where it ended before it did.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn answer_to(&self, number: i64) -> Result<Option<Result<(), Problem>>, StoreError> {
+        self.read("look for an answer", move |db| {
+            ownership::answered(db, number)
+        })
+        .await
+    }
+
+    /// Removes request `number`, whose answer nobody waits for any more.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or writing.
+    pub async fn withdraw_request(&self, number: i64) -> Result<(), StoreError> {
+        self.write("withdraw a request", move |db| {
+            ownership::withdraw(db, number)
+        })
+        .await
+    }
+
+    /// Leaves word that this server ends before a workflow does, with `items` of it unfinished.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or writing.
+    pub async fn tell_interrupted(
+        &self,
+        record: &WorkflowRecord,
+        items: u32,
+    ) -> Result<(), StoreError> {
+        let text = ownership::interrupted_notice(record.id, &record.title, items);
+        self.add_notice(text, Some(record.id)).await
     }
 
     /// Keeps a notice for the next caller.

@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             context_bytes: 0,
             deadline: None,
             stall: None,
-            grace: Duration::from_secs(5),
+            grace: Duration::from_secs(5).into(),
         };
         let processes = processes.clone();
         running.spawn(async move {

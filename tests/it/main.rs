@@ -15,3 +15,4 @@ mod server;
 mod session_buddy;
 mod store;
 mod support;
+mod workflow;

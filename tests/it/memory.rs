@@ -208,6 +208,35 @@ async fn a_memory_is_redacted_stored_once_and_found_at_once() {
 }
 
 #[tokio::test]
+async fn a_caller_is_told_that_only_a_part_of_the_matches_was_ranked() {
+    let bench = Bench::new(None);
+    let wombats = (0..4_001).map(|n| {
+        let text = format!("wombat number {n}");
+        NewMemory::new(MemoryKind::Note, text, pool("a"), "test")
+    });
+    let stored = bench.store.insert_memories(wombats.collect(), None).await;
+    stored.expect("stored");
+    let found = bench.search(words("wombat")).await;
+    let local = &found.sources[0];
+    assert!(local.approximate && found.cursor.is_some());
+    assert!(
+        local.notes[0].contains("4001 memories match"),
+        "{:?}",
+        local.notes
+    );
+    let some = bench.search(words("wombat elephants")).await;
+    assert!(
+        some.sources[0].notes[0].contains("some of them"),
+        "{:?}",
+        some.sources[0].notes
+    );
+    let one = bench.search(words("\"number 77\"")).await;
+    assert_eq!(one.hits.len(), 1);
+    assert!(!one.sources[0].approximate && one.sources[0].notes.is_empty());
+    bench.close().await;
+}
+
+#[tokio::test]
 async fn bad_arguments_are_refused_by_name() {
     let bench = Bench::new(None);
     let refused =

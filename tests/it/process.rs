@@ -68,7 +68,7 @@ impl Bench {
             context_bytes: 0,
             deadline: None,
             stall: None,
-            grace: HANG,
+            grace: HANG.into(),
         }
     }
 
@@ -468,7 +468,7 @@ async fn a_program_that_ignores_sigterm_is_killed_after_the_grace_and_its_output
     let grace = Duration::from_millis(300);
     let mut started = bench.start(
         Job {
-            grace,
+            grace: grace.into(),
             ..bench.job("ignore-term drip 20 100000")
         },
         &cancel,
@@ -520,13 +520,30 @@ async fn a_stronger_reason_replaces_a_weaker_one_and_gives_no_more_time() {
     let cancel = CancellationToken::new();
     let job = Job {
         stall: Some(Duration::from_millis(100)),
-        grace: Duration::from_millis(1500),
+        grace: Duration::from_millis(1500).into(),
         ..bench.job("ignore-term warn x hang")
     };
     let mut started = bench.start(job, &cancel);
     started.line("ignoring").await;
     tokio::time::sleep(Duration::from_millis(400)).await;
     cancel.cancel();
+    let exit = started.exit().await;
+    assert_eq!(exit.stopped_by, Some(StopReason::Cancelled));
+    assert!(matches!(exit.end, Ended::Signalled(9)), "{exit:?}");
+}
+
+#[tokio::test]
+async fn a_grace_that_is_shortened_while_a_program_ends_is_heard() {
+    let bench = Bench::new();
+    let cancel = CancellationToken::new();
+    let job = bench.job("ignore-term hang");
+    let grace = job.grace.clone();
+    let mut started = bench.start(job, &cancel);
+    started.line("ignoring").await;
+    cancel.cancel();
+    // Whether it was asked already or not, the program ends: by the long grace this would count as hung.
+    tokio::task::yield_now().await;
+    grace.set(Duration::from_millis(1));
     let exit = started.exit().await;
     assert_eq!(exit.stopped_by, Some(StopReason::Cancelled));
     assert!(matches!(exit.end, Ended::Signalled(9)), "{exit:?}");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(super) const EVERYONE: u32 = 0;
 
 /// Where a class's worker kind stands among its groups.
-const WORKER: usize = 1;
+pub(super) const WORKER: usize = 1;
 
 #[derive(Debug)]
 struct Class {
@@ -50,6 +50,17 @@ pub(super) struct Wanted {
     pub(super) labels: Vec<u32>,
     /// Any of these, or any kind if empty.
     pub(super) workers: Vec<u32>,
+}
+
+impl Wanted {
+    /// Returns whether pools in these groups are what is wanted.
+    pub(super) fn admits(&self, groups: &[u32]) -> bool {
+        let (worker, labels) = (groups[WORKER], &groups[WORKER + 1..]);
+        self.labels
+            .iter()
+            .all(|label| labels.binary_search(label).is_ok())
+            && (self.workers.is_empty() || self.workers.contains(&worker))
+    }
 }
 
 impl Classes {
@@ -160,12 +171,18 @@ impl Classes {
 
     /// Returns whether pools of `class` are what is wanted.
     pub(super) fn admits(&self, class: u32, wanted: &Wanted) -> bool {
-        let labels = self.labels_of(class);
-        wanted
-            .labels
-            .iter()
-            .all(|label| labels.binary_search(label).is_ok())
-            && (wanted.workers.is_empty() || wanted.workers.contains(&self.worker_of(class)))
+        wanted.admits(self.groups(class))
+    }
+
+    /// Returns every live class's groups.
+    pub(super) fn all(&self) -> impl Iterator<Item = &[u32]> {
+        let live = self.classes.iter().filter(|class| class.pools > 0);
+        live.map(|class| &*class.groups)
+    }
+
+    /// Returns the names of the worker kinds that pools have, in no order.
+    pub(super) fn workers(&self) -> impl Iterator<Item = &str> {
+        self.workers.ids.keys().map(|name| &**name)
     }
 
     #[cfg(test)]

@@ -28,30 +28,36 @@ pub enum Exclusion {
 /// A choice's grounds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Why {
-    /// The best candidates, best first.
+    /// The best candidates, best first: pools with a free slot or, where there is none, with room in their queue.
     pub candidates: Vec<(PoolName, LoadOf)>,
     /// Some of the other pools: first those that match but cannot take the task, then those that do not match.
     pub excluded: Vec<(PoolName, Exclusion)>,
 }
 
 impl Router {
-    /// Returns up to `limit` candidates for a slot and up to `limit` pools that are none.
+    /// Returns up to `limit` candidates, as [`Router::acquire_or_queue`] would choose among them, and up to `limit` pools
+    /// that are none.
     ///
     /// The work is bounded whatever the number of pools: where thousands of pools do not match, rows may be missing.
     pub fn explain(&self, filter: &Filter, limit: usize) -> Why {
         let wanted = self.wanted(filter);
         let mut why = Why::default();
+        // Where no pool has a free slot, those with room in their queue are the candidates.
+        let home = match self.best(Home::Free, filter) {
+            Some(_) => Home::Free,
+            None => Home::Waiting,
+        };
         if let Some(wanted) = &wanted {
-            let slots = self.ranked(Home::Free, filter, wanted, limit);
+            let slots = self.ranked(home, filter, wanted, limit);
             why.candidates = self.rows(slots, |slot| self.nodes[slot as usize].load());
         }
-        let slots = self.left_out(filter, wanted.as_ref(), limit);
+        let slots = self.left_out(filter, wanted.as_ref(), home, limit);
         why.excluded = slots
             .into_iter()
             .filter_map(|slot| {
                 Some((
                     self.names[slot as usize].clone()?,
-                    self.exclusion(slot, filter)?,
+                    self.exclusion(slot, filter, home)?,
                 ))
             })
             .collect();
@@ -99,8 +105,14 @@ impl Router {
     }
 
     /// Returns slots of pools that are no candidates, the most telling first, each once.
-    fn left_out(&self, filter: &Filter, wanted: Option<&Wanted>, limit: usize) -> Vec<u32> {
-        let excluded = |slot: &u32| self.exclusion(*slot, filter).is_some();
+    fn left_out(
+        &self,
+        filter: &Filter,
+        wanted: Option<&Wanted>,
+        home: Home,
+        limit: usize,
+    ) -> Vec<u32> {
+        let excluded = |slot: &u32| self.exclusion(*slot, filter, home).is_some();
         let mut slots: Vec<u32> = Vec::new();
         let mut add = |more: &mut dyn Iterator<Item = u32>| {
             for slot in more {
@@ -121,7 +133,8 @@ impl Router {
             add(&mut self.set_aside().take(LOOKED_AT).filter(matches));
             add(&mut self
                 .ranked(Home::Waiting, filter, wanted, limit)
-                .into_iter());
+                .into_iter()
+                .filter(excluded));
         }
         let everyone = self.by_name.values().copied();
         add(&mut everyone.take(LOOKED_AT).filter(excluded));
@@ -140,7 +153,8 @@ impl Router {
         })
     }
 
-    fn exclusion(&self, slot: u32, filter: &Filter) -> Option<Exclusion> {
+    /// Returns why a pool is no candidate, where those in the set `home` are.
+    fn exclusion(&self, slot: u32, filter: &Filter, home: Home) -> Option<Exclusion> {
         let node = &self.nodes[slot as usize];
         let name = self.names[slot as usize].as_ref()?;
         if !filter.pools.is_empty() && !filter.pools.contains(name) {
@@ -162,7 +176,7 @@ impl Router {
         match (node.availability, node.home) {
             (Availability::Draining, _) => Some(Exclusion::Draining),
             (Availability::Unhealthy, _) => Some(Exclusion::Unhealthy),
-            (Availability::Open, Home::Free) => None,
+            (Availability::Open, known) if known == home => None,
             (Availability::Open, _) => Some(Exclusion::Full),
         }
     }

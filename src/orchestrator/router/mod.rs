@@ -20,10 +20,10 @@ mod node;
 mod tests;
 
 use crate::model::{Filter, PoolName};
-use classes::{Classes, EVERYONE, Interned, Wanted};
+use classes::{Classes, EVERYONE, Interned, WORKER, Wanted};
 use index::Index;
 use node::{Home, NONE, Node};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 pub use explain::{Exclusion, Why};
@@ -257,6 +257,41 @@ impl Router {
         self.by_name
             .range::<str, _>((Bound::Excluded(name), Bound::Unbounded))
             .map(|(name, &slot)| (self.key_of(slot), name))
+    }
+
+    /// Returns the worker kinds that pools have, in no order.
+    pub fn worker_kinds(&self) -> impl Iterator<Item = &str> {
+        self.classes.workers()
+    }
+
+    /// Returns the worker kinds of the pools that `filter` lets through, whatever those are able to take now, each once.
+    ///
+    /// Costs as much as there are named pools, worker kinds or, where labels are asked for, sorts of equally labelled
+    /// pools: a million pools alike cost no more than one.
+    pub fn kinds_in(&self, filter: &Filter) -> BTreeSet<&str> {
+        let Some(wanted) = self.wanted(filter) else {
+            return BTreeSet::new();
+        };
+        let kind = |groups: &[u32]| self.classes.text(groups[WORKER]);
+        if !filter.pools.is_empty() {
+            let slots = filter
+                .pools
+                .iter()
+                .filter_map(|name| self.by_name.get(name));
+            let classes = slots.map(|&slot| self.nodes[slot as usize].class);
+            let admitted = classes.filter(|&class| self.classes.admits(class, &wanted));
+            return admitted
+                .map(|class| kind(self.classes.groups(class)))
+                .collect();
+        }
+        if wanted.labels.is_empty() {
+            let named = |kind: &&str| {
+                filter.workers.is_empty() || filter.workers.iter().any(|name| name == kind)
+            };
+            return self.worker_kinds().filter(named).collect();
+        }
+        let admitted = self.classes.all().filter(|groups| wanted.admits(groups));
+        admitted.map(kind).collect()
     }
 
     /// Returns all names in order.

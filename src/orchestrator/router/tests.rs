@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 use proptest::sample::Index as Pick;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
 
 #[derive(Debug, Clone)]
@@ -86,9 +86,16 @@ impl Model {
     }
 
     fn ranked(&self, filter: &Filter) -> Vec<(PoolName, LoadOf)> {
-        let mut free: Vec<&Scanned> = self.pools.iter().filter(|pool| pool.free(filter)).collect();
-        free.sort_by_key(|pool| pool.order());
-        free.iter()
+        let all = |candidate: &dyn Fn(&Scanned) -> bool| -> Vec<&Scanned> {
+            self.pools.iter().filter(|pool| candidate(pool)).collect()
+        };
+        let mut ranked = all(&|pool| pool.free(filter));
+        if ranked.is_empty() {
+            ranked = all(&|pool| pool.waiting(filter));
+        }
+        ranked.sort_by_key(|pool| pool.order());
+        ranked
+            .iter()
             .map(|pool| (pool.spec.name.clone(), pool.load()))
             .collect()
     }
@@ -310,10 +317,10 @@ impl Pair {
     fn explain(&self, filter: &Filter, limit: usize) {
         let why = self.router.explain(filter, limit);
         let mut ranked = self.model.ranked(filter);
+        let others = self.model.pools.len() - ranked.len();
         ranked.truncate(limit);
         assert_eq!(why.candidates, ranked);
-        let others = self.model.pools.iter().filter(|pool| !pool.free(filter));
-        assert_eq!(why.excluded.len(), others.count().min(limit));
+        assert_eq!(why.excluded.len(), others.min(limit));
         for (name, reason) in why.excluded {
             let mut pools = self.model.pools.iter();
             let pool = pools
@@ -321,6 +328,12 @@ impl Pair {
                 .expect("a live pool");
             assert_eq!(reason, reason_by_the_rule(pool, filter), "{name}");
         }
+    }
+
+    fn kinds(&self, filter: &Filter) {
+        let matching = self.model.pools.iter().filter(|pool| pool.matches(filter));
+        let kinds: BTreeSet<&str> = matching.map(|pool| pool.spec.worker.as_str()).collect();
+        assert_eq!(self.router.kinds_in(filter), kinds);
     }
 
     fn step(&mut self, step: Step) {
@@ -367,7 +380,10 @@ impl Pair {
                 self.release(pick.index(self.taken.len()));
             }
             Step::Release(_) | Step::ReleaseOldest => self.release(0),
-            Step::Explain(filter, limit) => self.explain(&filter, limit),
+            Step::Explain(filter, limit) => {
+                self.explain(&filter, limit);
+                self.kinds(&filter);
+            }
         }
     }
 

@@ -1,11 +1,12 @@
 //! One attempt at one item: journal, set up, run, verify, journal the end.
 
-use super::run::{Begun, Live, Run, Stop};
+use super::live::{Live, Stop};
+use super::run::{Begin, Begun, Run};
 use super::workspace::{Folder, NotEntered, Workspace};
 use super::{Engine, cause};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{
-    At, CheckStatus, ItemIndex, ItemRecord, ItemState, Settings, Stage, VerifyResult,
+    At, CheckStatus, ItemIndex, ItemRecord, ItemState, NewMemory, Settings, Stage, VerifyResult,
 };
 use crate::orchestrator::memory;
 use crate::orchestrator::pools::Slot;
@@ -13,18 +14,13 @@ use crate::pool::worker::command::outcome;
 use crate::pool::worker::{End, Event, Events, Outcome, RepoRef, Task};
 use crate::process::Job;
 use crate::redact::{CONTEXT_BYTES, redact};
+use futures_util::FutureExt;
+use std::any::Any;
 use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The pauses before a write to the journal that failed is tried again.
-const JOURNAL_PAUSES: [Duration; 4] = [
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-];
 
 /// By how much the wall clock may run ahead of the monotonic one before the machine is taken to have slept.
 const SLEPT: Duration = Duration::from_secs(5);
@@ -36,79 +32,113 @@ struct Verdict {
     verify: Option<VerifyResult>,
 }
 
+/// Another process works on the repository; the attempt is as if it had not begun.
+struct Locked;
+
 impl Engine {
     /// Makes one attempt at an item that holds `slot`, and journals its end.
     pub(super) async fn attempt(&self, run: Arc<Run>, item: ItemIndex, slot: Slot) {
-        let Some(begun) = run.begin(item, &slot.pool.name) else {
-            // It was stopped while it waited for its turn; its repository is free for the next one.
-            if let Some(repo) = run.repo_of(item) {
-                self.leave_repo(&run, &repo);
+        let begun = match run.begin(item, &slot.pool.name, self.limits.grace) {
+            Some(Begin::Begun(begun)) => begun,
+            Some(Begin::Stopped(end)) => {
+                drop(slot);
+                self.leave_repo(&run, &end.repo);
+                return self.journal_ends(&run, vec![end]).await;
             }
-            return;
+            // Whoever claims an item begins it, once.
+            None => return,
         };
         let repo = begun.work.repo.clone();
         let mut record = begun.record.clone();
-        let clocks = Clocks::start();
-        let verdict = match self.enter(&run, &begun, &slot, &mut record).await {
-            Err(NotEntered::Locked) => {
-                run.unbegin(item);
+        let tried = AssertUnwindSafe(self.try_once(&run, &begun, &slot, &mut record));
+        let memory = match tried.catch_unwind().await {
+            Ok(Ok(memory)) => memory,
+            Ok(Err(Locked)) => {
+                let ended = run.unbegin(item);
                 drop(slot);
                 self.leave_repo(&run, &repo);
                 self.wait_for_repo(&run, item);
-                return;
+                return self.journal_ends(&run, ended.into_iter().collect()).await;
             }
-            Err(NotEntered::Problem(problem)) => Verdict::not_started(problem),
-            Ok(mut workspace) => {
-                self.work(&run, &begun, &slot, &mut workspace, &mut record)
-                    .await
+            Err(panic) => {
+                record = panicked(record, panic.as_ref());
+                None
             }
         };
-        if let (Stage::Run, End::NotStarted(_)) = (verdict.stage, &verdict.outcome.end) {
-            let filter = &begun.settings.settings.filter;
-            self.quarantine.suspect(&slot, filter).await;
-        }
-        self.conclude(&mut record, verdict, &begun.live, &clocks);
         let succeeded = record.status == ItemState::Succeeded;
-        slot.pool
-            .stats
-            .record(succeeded, begun.live.started.elapsed());
-        let again = retries(&record) && run.may_retry(item);
-        let worker = slot.pool.worker_name.clone();
+        let stats = &slot.pool.stats;
+        stats.record(succeeded, begun.live.started.elapsed());
+        let ends = run.end(&record, retries(&record));
+        // Only now: whoever gets the slot must see that this one has ended, and how.
         drop(slot);
-        run.end(&record, again);
         self.leave_repo(&run, &repo);
-        self.journal_attempt(&run, record, &begun, worker).await;
-        if again {
-            self.again(&run);
-        } else if run.has_failed_enough() {
+        self.journal(&run, ends, memory.into_iter().collect()).await;
+        self.memories.stored();
+        if run.has_failed_enough() {
             self.stop(&run, &[], Stop::MaxFailures, None).await;
         }
         self.finish(&run);
     }
 
-    /// Forgets a run that is over: from now on the store answers for it.
-    fn finish(&self, run: &Arc<Run>) {
-        if run.is_over() {
-            self.runs().remove(&run.id());
+    /// Makes one attempt and writes its end into `record`; returns what is to be remembered of it.
+    async fn try_once(
+        &self,
+        run: &Run,
+        begun: &Begun,
+        slot: &Slot,
+        record: &mut ItemRecord,
+    ) -> Result<Option<NewMemory>, Locked> {
+        let clocks = Clocks::start();
+        let limit = begun.settings.settings.timeout.or(slot.pool.timeout);
+        let deadline = limit.map(|limit| begun.live.started + limit);
+        // Entering can wait for another process's git; it stops where it is, which leaves nothing half made.
+        let entered = tokio::select! {
+            biased;
+            entered = self.enter(run, begun, slot, record) => entered,
+            end = over(&begun.live, deadline) => Err(Some(end)),
+        };
+        let verdict = match entered {
+            Ok(mut workspace) => {
+                self.work(run, begun, slot, deadline, &mut workspace, record)
+                    .await
+            }
+            Err(Some(end)) => Verdict::unstarted(end),
+            Err(None) => return Err(Locked),
+        };
+        if let (Stage::Run, End::NotStarted(_)) = (verdict.stage, &verdict.outcome.end) {
+            let filter = &begun.settings.settings.filter;
+            self.quarantine.suspect(slot, filter).await;
         }
+        self.conclude(record, verdict, &begun.live, &clocks);
+        let worker = slot.pool.worker_name.clone();
+        Ok(memory::outcome(
+            run.id(),
+            record,
+            &begun.work.work,
+            Some(worker),
+        ))
     }
 
-    /// Makes ready to start: repository, lock or worktree, base, journal.
+    /// Makes ready to start: repository, lock or worktree, base, journal. The error is the attempt's end, and none where
+    /// another process works on the repository.
     async fn enter(
         &self,
         run: &Run,
         begun: &Begun,
         slot: &Slot,
         record: &mut ItemRecord,
-    ) -> Result<Workspace, NotEntered> {
+    ) -> Result<Workspace, Option<End>> {
         let settings = &begun.settings.settings;
         let needs = Folder::needed(settings, slot.pool.worker.capabilities());
-        let workspace = Workspace::enter(&self.repos, run.id(), settings, needs, record).await?;
-        self.store
-            .begin_attempt(run.id(), record.clone())
+        let workspace = Workspace::enter(&self.repos, run.id(), settings, needs, record)
             .await
-            .map_err(|error| error.problem())?;
-        run.update(record);
+            .map_err(|error| match error {
+                NotEntered::Locked => None,
+                NotEntered::Problem(problem) => Some(End::NotStarted(problem)),
+            })?;
+        let journaled = self.store.begin_attempt(run.id(), record.clone()).await;
+        let revision = journaled.map_err(|error| Some(End::NotStarted(error.problem())))?;
+        run.begun(record, revision);
         Ok(workspace)
     }
 
@@ -118,10 +148,12 @@ impl Engine {
         run: &Run,
         begun: &Begun,
         slot: &Slot,
+        deadline: Option<Instant>,
         workspace: &mut Workspace,
         record: &mut ItemRecord,
     ) -> Verdict {
-        let mut verdict = self.stages(run, begun, slot, workspace, record).await;
+        let stages = self.stages(run, begun, slot, deadline, workspace, record);
+        let mut verdict = stages.await;
         begun.live.doing("keep the work");
         let message = format!(
             "{}\n\nItem {} of workflow {}, attempt {}.",
@@ -143,13 +175,12 @@ impl Engine {
         run: &Run,
         begun: &Begun,
         slot: &Slot,
+        deadline: Option<Instant>,
         workspace: &mut Workspace,
         record: &mut ItemRecord,
     ) -> Verdict {
         let settings = &begun.settings.settings;
         let logs = self.logs(run.id(), record.item, record.attempt);
-        let limit = settings.timeout.or(slot.pool.timeout);
-        let deadline = limit.map(|limit| begun.live.started + limit);
         let dir = workspace.dir().to_owned();
         let lines = Lines {
             engine: self,
@@ -170,7 +201,7 @@ impl Engine {
             .seal(&self.repos, !settings.setup.is_empty(), record)
             .await
         {
-            return Verdict::not_started(problem);
+            return Verdict::unstarted(End::NotStarted(problem));
         }
         begun.live.doing("run");
         let task = Task {
@@ -187,7 +218,7 @@ impl Engine {
             logs: logs.clone(),
             deadline,
             stall: settings.stall,
-            grace: begun.live.grace().unwrap_or(self.limits.grace),
+            grace: begun.live.grace.clone(),
         };
         let worker = &slot.pool.worker;
         let events = events(&begun.live);
@@ -261,73 +292,6 @@ impl Engine {
         record.cause = Some(redact(&cause).into_owned());
         record.error = Some(problem);
     }
-
-    /// Journals an attempt's end with its memory.
-    async fn journal_attempt(&self, run: &Run, record: ItemRecord, begun: &Begun, worker: String) {
-        let memory = memory::outcome(run.id(), &record, &begun.work.work, Some(worker));
-        let saved = self
-            .persist(|| {
-                let memories = memory.clone().into_iter().collect();
-                self.store.finish_items(
-                    run.id(),
-                    vec![record.clone()],
-                    memories,
-                    self.memories.forward_to(),
-                )
-            })
-            .await;
-        self.memories.stored();
-        self.tell_unsaved(run, saved.is_ok(), 1);
-    }
-
-    /// Journals items that ended while they waited.
-    pub(super) async fn journal_ends(&self, run: &Arc<Run>, ended: Vec<ItemRecord>) {
-        if ended.is_empty() {
-            return;
-        }
-        let count = u32::try_from(ended.len()).unwrap_or(u32::MAX);
-        let saved = self
-            .persist(|| self.store.save_items(run.id(), ended.clone()))
-            .await;
-        self.tell_unsaved(run, saved.is_ok(), count);
-        self.finish(run);
-    }
-
-    fn tell_unsaved(&self, run: &Run, saved: bool, count: u32) {
-        if !saved {
-            self.notices.add(format!(
-                "the end of {count} item(s) of workflow {} could not be written to the store; a later server will show them as interrupted. Run check_health.",
-                run.id()
-            ));
-        }
-        run.saved(count);
-    }
-
-    /// Writes to the journal, again after a pause where it fails.
-    async fn persist<T, F>(&self, write: impl Fn() -> F) -> Result<T, crate::store::StoreError>
-    where
-        F: Future<Output = Result<T, crate::store::StoreError>>,
-    {
-        for pause in JOURNAL_PAUSES {
-            match write().await {
-                Ok(done) => return Ok(done),
-                Err(error) => {
-                    tracing::warn!(%error, "an end could not be journaled; trying again");
-                    if self
-                        .closing
-                        .run_until_cancelled(tokio::time::sleep(pause))
-                        .await
-                        .is_none()
-                    {
-                        break;
-                    }
-                }
-            }
-        }
-        write()
-            .await
-            .inspect_err(|error| tracing::error!(%error, "an end was not journaled"))
-    }
 }
 
 /// Command lines of one stage, run in order with one deadline.
@@ -353,6 +317,8 @@ impl Lines<'_> {
             let status = match &ended.end {
                 End::Succeeded => continue,
                 End::TimedOut(_) => CheckStatus::TimedOut,
+                // It found nothing: somebody stopped it.
+                End::Cancelled => CheckStatus::Skipped,
                 _ => CheckStatus::Failed,
             };
             return Some((ended, status));
@@ -384,7 +350,7 @@ impl Lines<'_> {
             context_bytes: CONTEXT_BYTES,
             deadline: self.deadline,
             stall: self.settings.stall,
-            grace: self.engine.limits.grace,
+            grace: self.live.grace.clone(),
         };
         let mut alive = |_, _: &[u8]| self.live.alive();
         outcome(host.processes.run(job, &mut alive, &self.live.cancel).await)
@@ -404,12 +370,52 @@ fn verified(
 }
 
 impl Verdict {
-    fn not_started(problem: Problem) -> Self {
+    /// Returns the verdict on an attempt of which nothing ran.
+    fn unstarted(end: End) -> Self {
         Self {
             stage: Stage::Start,
-            outcome: Outcome::of(End::NotStarted(problem)),
+            outcome: Outcome::of(end),
             verify: None,
         }
+    }
+}
+
+/// Waits until a running attempt is stopped or out of time, and returns which.
+async fn over(live: &Live, deadline: Option<Instant>) -> End {
+    let late = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = live.cancel.cancelled() => End::Cancelled,
+        () = late => End::TimedOut(Problem::new(
+            ErrorKind::TimedOut,
+            "its time was over before it could start: the repository could not be had",
+        )
+        .with_hint("see what holds the repository's git lock, or give more timeout_s")),
+    }
+}
+
+/// Returns the end of an attempt that met a defect of this program.
+fn panicked(record: ItemRecord, panic: &(dyn Any + Send)) -> ItemRecord {
+    let said = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    let problem = Problem::new(
+        ErrorKind::Internal,
+        format!("the attempt met a defect of mahavishnu: {}", redact(&said)),
+    )
+    .with_hint("please report it; resume_workflow runs the item again");
+    ItemRecord {
+        status: ItemState::Failed,
+        stage: Some(Stage::Run),
+        cause: Some("internal".to_owned()),
+        error: Some(problem),
+        ..record
     }
 }
 
@@ -431,10 +437,7 @@ fn retries(record: &ItemRecord) -> bool {
             record.error.as_ref().is_some_and(|error| error.retryable)
         }
         (ItemState::Failed, _) => true,
-        (ItemState::TimedOut, _) => record
-            .error
-            .as_ref()
-            .is_some_and(|error| error.message != Stop::RunTimeout.verdict().1.message),
+        (ItemState::TimedOut, _) => true,
         _ => false,
     }
 }

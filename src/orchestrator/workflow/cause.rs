@@ -3,6 +3,7 @@
 use crate::api::Failure;
 use crate::error::Problem;
 use crate::model::{ItemRecord, ItemState, Stage};
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 /// The longest cause, in characters.
@@ -118,9 +119,9 @@ fn cut(text: &str, chars: usize) -> String {
 }
 
 /// Returns the failed items grouped by cause and stage, the largest group first.
-pub(in crate::orchestrator) fn groups(items: &[ItemRecord]) -> Vec<Failure> {
+pub(in crate::orchestrator) fn groups<R: Borrow<ItemRecord>>(items: &[R]) -> Vec<Failure> {
     let mut groups: BTreeMap<(&str, Stage), Vec<&ItemRecord>> = BTreeMap::new();
-    for item in items {
+    for item in items.iter().map(Borrow::borrow) {
         let failed = matches!(item.status, ItemState::Failed | ItemState::TimedOut);
         if let (true, Some(cause)) = (failed, &item.cause) {
             let stage = item.stage.unwrap_or(Stage::Run);

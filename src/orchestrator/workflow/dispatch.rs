@@ -3,14 +3,15 @@
 //! Runs take turns, so that a run of 10,000 items does not hold up one of two. An item is bound to a pool when a slot
 //! is free (late binding); a routed single task that found every slot taken waits in the queue of the pool it was
 //! routed to. Of freed slots, those single tasks and the runs have the first choice by turns. An `in_place` item
-//! waits, without a slot, while another item of this process works on its repository.
+//! waits, without a slot, while another item of this process works on its repository; when that one leaves, all who
+//! wait for it compete again, since any of them may have been stopped or may find no slot.
 
 use super::super::pools::{Place, Routed, Slot};
 use super::super::router::PoolKey;
 use super::Engine;
-use super::run::{Run, Stop};
-use crate::error::{ErrorKind, Problem};
-use crate::model::{Filter, Isolation, ItemIndex, PoolName};
+use super::live::Stop;
+use super::run::{Next, Run};
+use crate::model::{Filter, Isolation, ItemIndex, ItemWork, PoolName};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,62 +22,64 @@ const LOCKED_ELSEWHERE: Duration = Duration::from_millis(200);
 /// What waits to be started.
 #[derive(Default)]
 pub(super) struct Queue {
-    /// Runs with ready items, the next one to be served first.
-    runs: VecDeque<Arc<Run>>,
+    line: Line,
     /// Repositories that an `in_place` item of this process works on.
     busy: HashSet<String>,
     /// Items that wait for one of those.
-    parked: HashMap<String, VecDeque<(Arc<Run>, ItemIndex)>>,
+    parked: HashMap<String, Vec<(Arc<Run>, ItemIndex)>>,
     /// Routed single tasks that wait in their pool's queue.
     waiting: HashMap<PoolKey, VecDeque<(Arc<Run>, Place)>>,
     runs_first: bool,
 }
 
+/// Runs with ready items, each once, the next one to be served first.
+#[derive(Default)]
+struct Line {
+    runs: VecDeque<Arc<Run>>,
+    /// Their addresses, which are theirs as long as `runs` keeps them alive.
+    present: HashSet<usize>,
+}
+
+impl Line {
+    fn push(&mut self, run: Arc<Run>) {
+        if self.present.insert(Arc::as_ptr(&run).addr()) {
+            self.runs.push_back(run);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Arc<Run>> {
+        let run = self.runs.pop_front()?;
+        self.present.remove(&Arc::as_ptr(&run).addr());
+        Some(run)
+    }
+}
+
 impl Queue {
+    /// Puts a run with ready items in line, if it is not there yet.
     pub(super) fn add(&mut self, run: Arc<Run>) {
-        self.runs.push_back(run);
+        self.line.push(run);
     }
 }
 
 impl Engine {
-    /// Routes a single task at once: it takes a slot, or a place in the queue of the least-loaded pool.
-    ///
-    /// # Errors
-    ///
-    /// No pool has a slot or a place left; retryable. The run stays untouched.
-    pub(in crate::orchestrator) fn route(&self, filter: &Filter) -> Result<Routed, Problem> {
-        self.pools.acquire_or_queue(filter).ok_or_else(|| {
-            Problem::new(
-                ErrorKind::Busy,
-                "every pool that could take the task is full, draining or unhealthy",
-            )
-            .with_hint("try again later, raise max_workers with set_pool, or start it with execute_workflow_parallel, which waits")
-        })
-    }
-
     /// Takes up a routed single task in what it got; returns the pool's name.
     pub(in crate::orchestrator) fn take_up_routed(
         &self,
         run: Arc<Run>,
         routed: Routed,
     ) -> PoolName {
-        self.runs().insert(run.id(), Arc::clone(&run));
-        self.watch_time(&run);
+        self.keep(&run);
+        let mut queue = self.queue();
         match routed {
             Routed::Slot(slot) => {
                 let name = slot.pool.name.clone();
-                let mut queue = self.queue();
-                self.launch_or_park(&mut queue, run, slot);
+                self.launch(&mut queue, &run, slot);
                 name
             }
             Routed::Queued(place) => {
                 let name = place.pool.name.clone();
-                let mut queue = self.queue();
-                queue
-                    .waiting
-                    .entry(place.key)
-                    .or_default()
-                    .push_back((run, place));
+                let waiting = queue.waiting.entry(place.key).or_default();
+                waiting.push_back((run, place));
                 drop(queue);
                 self.pools.ring();
                 name
@@ -85,27 +88,24 @@ impl Engine {
     }
 
     /// Starts a single task in its slot, unless its repository is busy: then it waits as any item does.
-    fn launch_or_park(&self, queue: &mut Queue, run: Arc<Run>, slot: Slot) {
-        let Some((item, repo)) = run.peek_ready() else {
-            return;
-        };
-        run.take_ready(item);
-        self.start_item(queue, run, item, repo, slot);
+    fn launch(&self, queue: &mut Queue, run: &Arc<Run>, slot: Slot) {
+        match run.next() {
+            Next::Item(work) if park_if_busy(queue, run, &work) => {}
+            Next::Item(work) => self.start_item(queue, run, &work, slot),
+            Next::Later => queue.add(Arc::clone(run)),
+            Next::Nothing => {}
+        }
     }
 
-    fn start_item(
-        &self,
-        queue: &mut Queue,
-        run: Arc<Run>,
-        item: ItemIndex,
-        repo: String,
-        slot: Slot,
-    ) {
-        if in_place(&run) && !queue.busy.insert(repo.clone()) {
-            queue.parked.entry(repo).or_default().push_back((run, item));
+    /// Starts a ready item; nothing happens where it is not ready any more.
+    fn start_item(&self, queue: &mut Queue, run: &Arc<Run>, work: &ItemWork, slot: Slot) {
+        if !run.claim(work.item) {
             return;
         }
-        let engine = self.clone();
+        if in_place(run) {
+            queue.busy.insert(work.repo.clone());
+        }
+        let (engine, run, item) = (self.clone(), Arc::clone(run), work.item);
         self.tasks
             .spawn(async move { engine.attempt(run, item, slot).await });
     }
@@ -129,22 +129,19 @@ impl Engine {
         for key in keys {
             while let Some((run, place)) = queue.waiting.get_mut(&key).and_then(VecDeque::pop_front)
             {
-                if run.is_drained() {
+                if matches!(run.next(), Next::Nothing) {
                     continue;
                 }
                 if !place.is_open() {
                     // Its pool was closed: it waits for any other like an item of a workflow.
-                    queue.runs.push_back(run);
+                    queue.add(run);
                     continue;
                 }
                 match place.promote() {
-                    Ok(slot) => self.launch_or_park(queue, run, slot),
+                    Ok(slot) => self.launch(queue, &run, slot),
                     Err(place) => {
-                        queue
-                            .waiting
-                            .entry(key)
-                            .or_default()
-                            .push_front((run, place));
+                        let waiting = queue.waiting.entry(key).or_default();
+                        waiting.push_front((run, place));
                         break;
                     }
                 }
@@ -159,109 +156,88 @@ impl Engine {
     fn dispatch_runs(&self, queue: &mut Queue) {
         let mut idle = 0;
         let mut full: HashSet<Filter> = HashSet::new();
-        while idle < queue.runs.len() {
-            let Some(run) = queue.runs.pop_front() else {
+        while idle < queue.line.runs.len() {
+            let Some(run) = queue.line.pop() else {
                 return;
             };
             match self.serve(queue, &run, &mut full) {
                 Served::Started => {
                     idle = 0;
-                    queue.runs.push_back(run);
+                    queue.add(run);
                 }
-                Served::Nothing => {
+                Served::Waits => {
                     idle += 1;
-                    queue.runs.push_back(run);
+                    queue.add(run);
                 }
-                Served::Over => {}
+                Served::Nothing => {}
             }
         }
     }
 
     fn serve(&self, queue: &mut Queue, run: &Arc<Run>, full: &mut HashSet<Filter>) -> Served {
-        if run.is_drained() {
-            return Served::Over;
-        }
         loop {
-            let Some((item, repo)) = run.peek_ready() else {
-                return Served::Nothing;
+            let work = match run.next() {
+                Next::Item(work) => work,
+                Next::Later => return Served::Waits,
+                Next::Nothing => return Served::Nothing,
             };
-            if in_place(run) && queue.busy.contains(&repo) {
-                run.take_ready(item);
-                let parked = queue.parked.entry(repo).or_default();
-                parked.push_back((Arc::clone(run), item));
+            if park_if_busy(queue, run, &work) {
                 continue;
             }
             let record = run.record();
             let filter = &record.settings.filter;
             if full.contains(filter) {
-                return Served::Nothing;
+                return Served::Waits;
             }
             let Some(slot) = self.pools.acquire(filter) else {
                 full.insert(filter.clone());
-                return Served::Nothing;
+                return Served::Waits;
             };
-            run.take_ready(item);
-            self.start_item(queue, Arc::clone(run), item, repo, slot);
+            self.start_item(queue, run, &work, slot);
             return Served::Started;
         }
     }
 
-    /// Lets the next item have the repository.
+    /// Lets others have the repository.
     pub(super) fn leave_repo(&self, run: &Arc<Run>, repo: &str) {
         if !in_place(run) {
             return;
         }
         let mut queue = self.queue();
         queue.busy.remove(repo);
-        let next = queue.parked.get_mut(repo).and_then(VecDeque::pop_front);
-        if queue.parked.get(repo).is_some_and(VecDeque::is_empty) {
-            queue.parked.remove(repo);
-        }
-        if let Some((next, item)) = next {
-            next.put_back(item);
-            // A single task's run is not among those that take turns; from here on it is one of them.
-            if next.is_single() {
-                queue.runs.push_back(next);
+        for (next, item) in queue.parked.remove(repo).unwrap_or_default() {
+            if next.put_back(item) {
+                queue.add(next);
             }
         }
         drop(queue);
         self.pools.ring();
     }
 
-    /// Takes an item whose repository another process works on back to the queue, for a moment.
+    /// Puts a parked item whose repository another process works on back in line after a moment.
     pub(super) fn wait_for_repo(&self, run: &Arc<Run>, item: ItemIndex) {
         let (engine, run) = (self.clone(), Arc::clone(run));
         self.tasks.spawn(async move {
             let pause = engine
                 .closing
                 .run_until_cancelled(tokio::time::sleep(LOCKED_ELSEWHERE));
-            if pause.await.is_none() {
-                return;
+            if pause.await.is_some() && run.put_back(item) {
+                engine.line_up(&run);
             }
-            run.put_back(item);
-            let mut queue = engine.queue();
-            if run.is_single() {
-                queue.runs.push_back(Arc::clone(&run));
-            }
-            drop(queue);
-            engine.pools.ring();
         });
     }
 
-    /// Puts an item that is to be tried again in line.
-    pub(super) fn again(&self, run: &Arc<Run>) {
-        if run.is_single() {
-            self.queue().runs.push_back(Arc::clone(run));
-        }
+    /// Puts a run with ready items in line.
+    pub(super) fn line_up(&self, run: &Arc<Run>) {
+        self.queue().add(Arc::clone(run));
         self.pools.ring();
     }
 
-    /// Ends the waiting items of runs that no pool is left for.
-    pub(in crate::orchestrator) async fn end_unroutable(&self, names: impl Fn(&Filter) -> bool) {
+    /// Ends the waiting items of runs that no pool is left for; what runs is left alone.
+    pub(in crate::orchestrator) async fn end_unroutable(&self) {
         for run in self.live_runs() {
-            let record = run.record();
-            if !names(&record.settings.filter) {
-                self.stop(&run, &[], Stop::PoolClosed, None).await;
+            if !self.pools.any(&run.filter()) {
+                self.stop(&run, &[], Stop::NoPool, None).await;
             }
         }
     }
@@ -269,8 +245,20 @@ impl Engine {
 
 enum Served {
     Started,
+    Waits,
     Nothing,
-    Over,
+}
+
+/// Takes a ready item aside where its repository is busy; returns whether it did or the item is not ready any more.
+fn park_if_busy(queue: &mut Queue, run: &Arc<Run>, work: &ItemWork) -> bool {
+    if !in_place(run) || !queue.busy.contains(&work.repo) {
+        return false;
+    }
+    if run.park(work.item) {
+        let parked = queue.parked.entry(work.repo.clone()).or_default();
+        parked.push((Arc::clone(run), work.item));
+    }
+    true
 }
 
 fn in_place(run: &Run) -> bool {

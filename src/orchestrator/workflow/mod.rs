@@ -7,16 +7,19 @@
 //! A run is what this server works on now; everything else is read from the store. Not responsible for what callers
 //! see of a run, nor for reading their arguments.
 //!
-//! Lock order: dispatch queue, then run, then router. None is held across an await.
+//! Lock order: the map of runs or the dispatch queue, then run, then router. None is held across an await.
 
 mod attempt;
 mod cause;
 mod dispatch;
+mod journal;
+mod live;
 mod run;
 mod workspace;
 
 pub(super) use cause::groups;
-pub(super) use run::{Run, Stop, View};
+pub(super) use live::Stop;
+pub(super) use run::{Run, View};
 
 use super::memory::Memories;
 use super::notices::Notices;
@@ -32,8 +35,13 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// The longest that programs may take to end when the server does: their ends are to be journaled before it is gone.
+const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// The engine's handle; cloning shares it.
 #[derive(Clone)]
@@ -81,6 +89,9 @@ struct Inner {
     runs: Mutex<HashMap<WorkflowId, Arc<Run>>>,
     // A std mutex: held while one pass looks for items that can start; see the lock order above.
     queue: Mutex<Queue>,
+    /// Held to read while a workflow is journaled and taken up, to write while one is looked at and taken up again, so
+    /// that a journaled item without a run is one that nobody works on.
+    taking_up: RwLock<()>,
 }
 
 impl std::ops::Deref for Engine {
@@ -98,6 +109,7 @@ impl Engine {
             parts,
             runs: Mutex::default(),
             queue: Mutex::default(),
+            taking_up: RwLock::default(),
         }));
         let dispatcher = engine.clone();
         engine.tasks.spawn(async move {
@@ -110,7 +122,7 @@ impl Engine {
                     }
                 })
                 .await;
-            dispatcher.stop_all();
+            dispatcher.close_runs().await;
         });
         engine
     }
@@ -133,15 +145,54 @@ impl Engine {
         self.runs().values().cloned().collect()
     }
 
+    /// Waits for the right to journal new workflows and to take them up.
+    pub(super) async fn starting(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.taking_up.read().await
+    }
+
+    /// Waits for the right to take up again what is journaled, which only one caller has at a time.
+    pub(super) async fn resuming(&self) -> RwLockWriteGuard<'_, ()> {
+        self.0.taking_up.write().await
+    }
+
     /// Takes up a journaled run: its queued items wait for slots from now on.
-    pub(super) fn take_up(&self, run: Arc<Run>) {
-        if self.closing.is_cancelled() {
-            run.stop(&[], Stop::Closing, None);
+    pub(super) fn take_up(&self, run: &Arc<Run>) {
+        self.keep(run);
+        self.line_up(run);
+    }
+
+    /// Lets `resume` put items of a run in line again; returns whether it did, which it does not where the run has ended
+    /// meanwhile.
+    pub(super) fn go_on(&self, run: &Arc<Run>, resume: impl FnOnce(&Run)) -> bool {
+        let runs = self.runs();
+        // Under this lock a run that is over cannot be forgotten before it has ready items again.
+        let lives = runs
+            .get(&run.id())
+            .is_some_and(|known| Arc::ptr_eq(known, run));
+        if lives {
+            resume(run);
         }
-        self.runs().insert(run.id(), Arc::clone(&run));
-        self.watch_time(&run);
-        self.queue().add(run);
-        self.pools.ring();
+        drop(runs);
+        if lives {
+            self.line_up(run);
+        }
+        lives
+    }
+
+    fn keep(&self, run: &Arc<Run>) {
+        self.runs().insert(run.id(), Arc::clone(run));
+        self.watch_time(run);
+    }
+
+    /// Forgets a run that is over: from now on the store answers for it.
+    fn finish(&self, run: &Arc<Run>) {
+        let mut runs = self.runs();
+        let known = runs
+            .get(&run.id())
+            .is_some_and(|known| Arc::ptr_eq(known, run));
+        if known && run.is_over() {
+            runs.remove(&run.id());
+        }
     }
 
     /// Returns the folder that an attempt's streams are logged in.
@@ -151,7 +202,7 @@ impl Engine {
 
     /// Stops a run when its own time is over.
     fn watch_time(&self, run: &Arc<Run>) {
-        let Some(limit) = run.settings().run_timeout else {
+        let Some(limit) = run.record().settings.run_timeout else {
             return;
         };
         let (engine, run) = (self.clone(), Arc::clone(run));
@@ -170,16 +221,37 @@ impl Engine {
         run: &Arc<Run>,
         items: &[ItemIndex],
         why: Stop,
-        grace: Option<std::time::Duration>,
+        grace: Option<Duration>,
     ) {
         let ended = run.stop(items, why, grace);
         self.journal_ends(run, ended).await;
         self.pools.ring();
     }
 
-    fn stop_all(&self) {
-        for run in self.live_runs() {
-            run.stop(&[], Stop::Closing, None);
+    /// Stops every run because the server ends, and leaves word of each.
+    async fn close_runs(&self) {
+        let runs = self.live_runs();
+        // All at once: what runs ends while the others are written down.
+        let stopped: Vec<_> = runs
+            .iter()
+            .map(|run| {
+                let counts = run.counts();
+                let ended = run.stop(
+                    &[],
+                    Stop::Closing,
+                    Some(self.limits.grace.min(CLOSING_GRACE)),
+                );
+                (run, counts.queued + counts.running, ended)
+            })
+            .collect();
+        for (run, left, ended) in stopped {
+            if let Err(error) = self.store.tell_interrupted(&run.record(), left).await {
+                tracing::warn!(%error, "no word could be left of an interrupted workflow");
+            }
+            self.journal_ends(run, ended).await;
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,177 +1,86 @@
 //! A run: one workflow that this server works on now, as a state machine over its items.
 //!
-//! Transitions only; what to start when is the dispatcher's, running it the attempt's part. Every transition that
-//! callers can see raises the revision and wakes who waits.
+//! Transitions only; what to start when is the dispatcher's, running it the attempt's part. An item ends, for everybody
+//! who looks, when its end is journaled: what is told as done survives the server. The revision is the journal's own,
+//! so that it only ever grows, whichever server tells it.
+//!
+//! ```text
+//!          ┌──────── put_back ── Parked ◄─ unbegin ─┐
+//!          ▼                       ▲ park           │
+//! Still ─► Ready ── claim ─► Starting ── begin ─► Live ── end ─► Ending ── journaled ─► Still
+//!   resume   ▲                                                     │ (another attempt)
+//!            └─────────────────────────────────────────────────────┘
+//! ```
 
-use crate::error::{ErrorKind, Problem};
+mod item;
+
+use super::live::{Live, Stop};
 use crate::model::{
-    At, Counts, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, Settings, Stage, WorkflowId,
+    Counts, Filter, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, Revision, WorkflowId,
     WorkflowRecord,
 };
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use item::{Item, Phase, is_failure, unstarted_end};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
-/// Why items are stopped; a stronger reason replaces a weaker one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::orchestrator) enum Stop {
-    /// `max_failures` items have failed.
-    MaxFailures,
-    /// `run_timeout_s` is over.
-    RunTimeout,
-    /// The pool was closed.
-    PoolClosed,
-    /// Somebody asked for it.
-    Requested,
-    /// The server ends.
-    Closing,
-}
-
-impl Stop {
-    /// Returns the state and the problem of an item that was stopped for this reason.
-    pub(super) fn verdict(self) -> (ItemState, Problem) {
-        let (state, kind, message) = match self {
-            Self::MaxFailures => (
-                ItemState::Cancelled,
-                ErrorKind::Cancelled,
-                "not started: max_failures items had failed",
-            ),
-            Self::RunTimeout => (
-                ItemState::TimedOut,
-                ErrorKind::TimedOut,
-                "stopped: the run's run_timeout_s was over",
-            ),
-            Self::PoolClosed => (
-                ItemState::Cancelled,
-                ErrorKind::Cancelled,
-                "stopped: its pool was closed",
-            ),
-            Self::Requested => (
-                ItemState::Cancelled,
-                ErrorKind::Cancelled,
-                "stopped on request",
-            ),
-            Self::Closing => (
-                ItemState::Interrupted,
-                ErrorKind::Interrupted,
-                "interrupted: the server ended",
-            ),
-        };
-        let problem = Problem::new(kind, message).with_hint("resume_workflow runs it again");
-        (state, problem)
-    }
-}
-
-/// A running attempt, as seen from outside.
-pub(super) struct Live {
-    pub(super) cancel: CancellationToken,
-    pub(super) started: Instant,
-    /// Milliseconds after `started` at which it last wrote something.
-    alive_ms: AtomicU64,
-    // A std mutex: held to replace or clone a short text.
-    doing: Mutex<String>,
-    // A std mutex: held to compare and replace a reason.
-    stop: Mutex<Option<Stop>>,
-    grace: OnceLock<Duration>,
-}
-
-impl Live {
-    fn new(run: &CancellationToken) -> Self {
-        Self {
-            cancel: run.child_token(),
-            started: Instant::now(),
-            alive_ms: AtomicU64::new(0),
-            doing: Mutex::new("starting".to_owned()),
-            stop: Mutex::new(None),
-            grace: OnceLock::new(),
-        }
-    }
-
-    pub(super) fn alive(&self) {
-        let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.alive_ms.store(ms, Ordering::Relaxed);
-    }
-
-    pub(super) fn doing(&self, what: impl Into<String>) {
-        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
-    }
-
-    pub(super) fn stopped(&self) -> Option<Stop> {
-        *self.stop.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns how long its programs may take to end, where the one who stopped it said so.
-    pub(super) fn grace(&self) -> Option<Duration> {
-        self.grace.get().copied()
-    }
-
-    fn stop(&self, why: Stop, grace: Option<Duration>) {
-        let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
-        *stop = (*stop).max(Some(why));
-        drop(stop);
-        if let Some(grace) = grace {
-            // The first one who says how long is heard: a second stop only hurries what is ending already.
-            self.grace.get_or_init(|| grace);
-        }
-        self.cancel.cancel();
-    }
-
-    /// Fills in what is only known while it runs.
-    fn overlay(&self, record: &mut ItemRecord) {
-        let elapsed = self.started.elapsed();
-        let alive = Duration::from_millis(self.alive_ms.load(Ordering::Relaxed));
-        record.duration_ms = u64::try_from(elapsed.as_millis()).ok();
-        let idle = elapsed.saturating_sub(alive).as_secs_f64();
-        record.idle_s = Some((idle * 10.0).round() / 10.0);
-        let doing = self.doing.lock().unwrap_or_else(PoisonError::into_inner);
-        record.doing = Some(doing.clone());
-    }
-}
 
 /// A workflow that this server works on now.
 pub(in crate::orchestrator) struct Run {
-    // A std mutex: transitions are map and vector operations; copying 10,000 records for a view takes milliseconds.
+    // A std mutex: transitions are tree and vector operations; a view of 10,000 items clones as many pointers.
     state: Mutex<State>,
     id: WorkflowId,
-    single: bool,
-    revision: watch::Sender<u64>,
-    /// Fires for every item at once; items have children of it.
-    all: CancellationToken,
+    /// The journal's revision; also wakes who waits, at every change.
+    revision: watch::Sender<Revision>,
     began: Instant,
 }
 
 struct State {
     record: Arc<WorkflowRecord>,
-    works: Vec<ItemWork>,
-    items: Vec<ItemRecord>,
+    items: Vec<Item>,
     counts: Counts,
-    ready: VecDeque<ItemIndex>,
-    live: HashMap<ItemIndex, Arc<Live>>,
-    /// Attempts an item has had since this run was taken up.
-    tries: HashMap<ItemIndex, u32>,
-    /// Items whose end is not journaled yet.
-    unsaved: u32,
-    failed_here: u32,
-    ended_here: u32,
+    /// What can start now, those with fewer tries first.
+    ready: BTreeSet<(u32, ItemIndex)>,
+    /// How many items start or run.
+    taken: u32,
+    /// Since the run was taken up.
+    failed: u32,
+    ended: u32,
+    /// The revision that made the last failure known, in this run.
+    failed_at: Option<Revision>,
 }
 
 /// What callers are shown of a run, at one moment.
 #[derive(Debug, Clone)]
 pub(in crate::orchestrator) struct View {
     pub(in crate::orchestrator) record: Arc<WorkflowRecord>,
-    pub(in crate::orchestrator) items: Vec<ItemRecord>,
+    pub(in crate::orchestrator) items: Vec<Arc<ItemRecord>>,
     pub(in crate::orchestrator) counts: Counts,
-    pub(in crate::orchestrator) revision: u64,
+    pub(in crate::orchestrator) revision: Revision,
     pub(in crate::orchestrator) eta: Option<Duration>,
+}
+
+/// What a run could start next.
+pub(super) enum Next {
+    /// This item.
+    Item(Arc<ItemWork>),
+    /// Nothing before an item of it ends.
+    Later,
+    /// Nothing: no item is ready.
+    Nothing,
+}
+
+/// What became of an item that was to begin.
+pub(super) enum Begin {
+    Begun(Begun),
+    /// It was stopped meanwhile and has ended; the end is to be journaled.
+    Stopped(ItemRecord),
 }
 
 /// An attempt that was just begun.
 pub(super) struct Begun {
     pub(super) record: ItemRecord,
-    pub(super) work: ItemWork,
+    pub(super) work: Arc<ItemWork>,
     pub(super) settings: Arc<WorkflowRecord>,
     pub(super) live: Arc<Live>,
 }
@@ -180,32 +89,25 @@ impl Run {
     /// Makes a run of journaled items; the queued ones are ready.
     pub(in crate::orchestrator) fn new(
         record: WorkflowRecord,
-        works: Vec<ItemWork>,
-        items: Vec<ItemRecord>,
-        revision: u64,
+        items: impl IntoIterator<Item = (ItemWork, ItemRecord)>,
+        revision: Revision,
     ) -> Self {
-        let ready = items
-            .iter()
-            .filter(|item| item.status == ItemState::Queued)
-            .map(|item| item.item)
-            .collect();
+        let items: Vec<Item> = items.into_iter().map(Item::new).collect();
+        let waits = |item: &Item| item.record.status == ItemState::Queued;
+        let ready = items.iter().filter(|item| waits(item));
         Self {
             id: record.id,
-            single: record.single,
             revision: watch::Sender::new(revision),
-            all: CancellationToken::new(),
             began: Instant::now(),
             state: Mutex::new(State {
                 record: Arc::new(record),
-                counts: Counts::of(items.iter().map(|item| item.status)),
-                works,
+                counts: Counts::of(items.iter().map(|item| item.record.status)),
+                ready: ready.map(|item| (0, item.record.item)).collect(),
                 items,
-                ready,
-                live: HashMap::new(),
-                tries: HashMap::new(),
-                unsaved: 0,
-                failed_here: 0,
-                ended_here: 0,
+                taken: 0,
+                failed: 0,
+                ended: 0,
+                failed_at: None,
             }),
         }
     }
@@ -214,8 +116,10 @@ impl Run {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bump(&self) {
-        self.revision.send_modify(|revision| *revision += 1);
+    /// Wakes who waits, with the journal's revision where it was written.
+    fn wake(&self, revision: Option<Revision>) {
+        self.revision
+            .send_modify(|known| *known = (*known).max(revision.unwrap_or(0)));
     }
 
     /// Returns the workflow's id.
@@ -223,43 +127,27 @@ impl Run {
         self.id
     }
 
-    /// Returns whether it is one routed task, which is bound to a pool at once.
-    pub(super) fn is_single(&self) -> bool {
-        self.single
-    }
-
-    /// Returns the repository of an item.
-    pub(super) fn repo_of(&self, item: ItemIndex) -> Option<String> {
-        let state = self.state();
-        Some(state.works.get(item as usize)?.repo.clone())
-    }
-
-    /// Returns how it runs.
-    pub(super) fn settings(&self) -> Settings {
-        self.state().record.settings.clone()
-    }
-
     /// Returns the workflow's record.
-    pub(super) fn record(&self) -> Arc<WorkflowRecord> {
+    pub(in crate::orchestrator) fn record(&self) -> Arc<WorkflowRecord> {
         Arc::clone(&self.state().record)
     }
 
     /// Returns a receiver that is woken by every change.
-    pub(in crate::orchestrator) fn changes(&self) -> watch::Receiver<u64> {
+    pub(in crate::orchestrator) fn changes(&self) -> watch::Receiver<Revision> {
         self.revision.subscribe()
     }
 
-    /// Waits until every item has ended and every end is journaled.
+    /// Waits until every item has ended.
     pub(in crate::orchestrator) async fn ended(&self) {
         let mut changes = self.changes();
         // The sender lives as long as `self`, so this cannot fail.
         let _ = changes.wait_for(|_| self.is_over()).await;
     }
 
-    /// Returns whether every item has ended and every end is journaled.
+    /// Returns whether every item has ended.
     pub(in crate::orchestrator) fn is_over(&self) -> bool {
-        let state = self.state();
-        state.counts.queued + state.counts.running == 0 && state.unsaved == 0
+        let counts = self.counts();
+        counts.queued + counts.running == 0
     }
 
     /// Returns the counts now.
@@ -267,24 +155,26 @@ impl Run {
         self.state().counts
     }
 
+    /// Returns the counts and the revision now, and the revision that made the last failure known where this run has
+    /// had one.
+    pub(in crate::orchestrator) fn standing(&self) -> (Counts, Revision, Option<Revision>) {
+        let state = self.state();
+        (state.counts, *self.revision.borrow(), state.failed_at)
+    }
+
+    /// Returns how many items have ended without it being journaled yet.
+    pub(in crate::orchestrator) fn unsaved(&self) -> usize {
+        let ending = |item: &&Item| matches!(item.phase, Phase::Ending { .. });
+        self.state().items.iter().filter(ending).count()
+    }
+
     /// Returns what callers are shown.
     pub(in crate::orchestrator) fn view(&self) -> View {
         let state = self.state();
-        let mut items = state.items.clone();
-        for (item, live) in &state.live {
-            if let Some(record) = items.get_mut(*item as usize) {
-                live.overlay(record);
-            }
-        }
-        let mut counts = state.counts;
-        if state.unsaved > 0 && counts.queued + counts.running == 0 {
-            // Not over before the last end is journaled: what is told as done must survive the server.
-            counts = Counts::of(items.iter().map(|item| item.status));
-        }
         View {
             record: Arc::clone(&state.record),
-            items,
-            counts,
+            items: state.items.iter().map(Item::shown).collect(),
+            counts: state.counts,
             revision: *self.revision.borrow(),
             eta: self.eta(&state),
         }
@@ -293,211 +183,341 @@ impl Run {
     /// Returns how much longer it will take at the pace since it was taken up.
     fn eta(&self, state: &State) -> Option<Duration> {
         let left = state.counts.queued + state.counts.running;
-        if left == 0 || state.ended_here == 0 {
-            return None;
-        }
-        Some(
-            self.began
-                .elapsed()
-                .mul_f64(f64::from(left) / f64::from(state.ended_here)),
-        )
+        let pace = f64::from(left) / f64::from(state.ended);
+        (left > 0 && state.ended > 0).then(|| self.began.elapsed().mul_f64(pace))
     }
+}
 
-    /// Returns the next ready item's repository without taking it, if the run may start one more now.
-    pub(super) fn peek_ready(&self) -> Option<(ItemIndex, String)> {
+/// What the dispatcher does.
+impl Run {
+    /// Returns what could start next, without taking it.
+    pub(super) fn next(&self) -> Next {
         let state = self.state();
-        let running = u32::try_from(state.live.len()).unwrap_or(u32::MAX);
+        let Some(&(_, item)) = state.ready.first() else {
+            return Next::Nothing;
+        };
         let limit = state.record.settings.max_parallel;
-        if limit.is_some_and(|limit| running >= limit) {
+        if limit.is_some_and(|limit| state.taken >= limit) || state.has_failed_enough() {
+            return Next::Later;
+        }
+        match state.items.get(item as usize) {
+            Some(item) => Next::Item(Arc::clone(&item.work)),
+            None => Next::Nothing,
+        }
+    }
+
+    /// Takes a ready item to start it; false where it is not ready any more.
+    pub(super) fn claim(&self, item: ItemIndex) -> bool {
+        let mut state = self.state();
+        let claimed = state.leave_ready(item, Phase::Starting(None));
+        state.taken += u32::from(claimed);
+        claimed
+    }
+
+    /// Takes a ready item aside until its repository is free; false where it is not ready any more.
+    pub(super) fn park(&self, item: ItemIndex) -> bool {
+        self.state().leave_ready(item, Phase::Parked)
+    }
+
+    /// Puts a parked item back in line; false where it does not wait any more.
+    pub(super) fn put_back(&self, item: ItemIndex) -> bool {
+        let mut state = self.state();
+        let parked = |item: &Item| matches!(item.phase, Phase::Parked);
+        let waits = state.items.get(item as usize).is_some_and(parked);
+        if waits {
+            state.make_ready(item);
+        }
+        waits
+    }
+}
+
+/// What an attempt does.
+impl Run {
+    /// Begins an attempt at a claimed item: it runs from now on.
+    pub(super) fn begin(&self, item: ItemIndex, pool: &PoolName, grace: Duration) -> Option<Begin> {
+        let mut state = self.state();
+        let enough = state.has_failed_enough().then_some(Stop::MaxFailures);
+        let settings = Arc::clone(&state.record);
+        let begun = state.items.get_mut(item as usize)?;
+        let Phase::Starting(stop) = begun.phase else {
             return None;
-        }
-        let item = *state.ready.front()?;
-        Some((item, state.works.get(item as usize)?.repo.clone()))
-    }
-
-    /// Takes `item` off the ready list.
-    pub(super) fn take_ready(&self, item: ItemIndex) -> bool {
-        let mut state = self.state();
-        let before = state.ready.len();
-        state.ready.retain(|&ready| ready != item);
-        state.ready.len() < before
-    }
-
-    /// Puts an item that could not be started back, first in line, if it still waits.
-    pub(super) fn put_back(&self, item: ItemIndex) {
-        let mut state = self.state();
-        let queued = state
-            .items
-            .get(item as usize)
-            .is_some_and(|record| record.status == ItemState::Queued);
-        if queued && !state.ready.contains(&item) {
-            state.ready.push_front(item);
-        }
-    }
-
-    /// Returns whether no item waits or runs.
-    pub(super) fn is_drained(&self) -> bool {
-        let counts = self.state().counts;
-        counts.queued + counts.running == 0
-    }
-
-    /// Begins an attempt: the item runs from now on. None if it was stopped meanwhile.
-    pub(super) fn begin(&self, item: ItemIndex, pool: &PoolName) -> Option<Begun> {
-        let mut state = self.state();
-        let place = item as usize;
-        if state.items.get(place)?.status != ItemState::Queued {
-            return None;
-        }
-        let live = Arc::new(Live::new(&self.all));
-        state.live.insert(item, Arc::clone(&live));
-        *state.tries.entry(item).or_default() += 1;
-        state.counts.shift(ItemState::Queued, ItemState::Running);
-        let old = state.items.get_mut(place)?;
-        let mut record = ItemRecord::unstarted(item, old.repo.clone(), ItemState::Running);
-        record.attempt = old.attempt + 1;
-        record.pool = Some(pool.clone());
-        record.started_at = Some(At::now());
-        // What the attempt before left is where this one goes on.
-        record.worktree.clone_from(&old.worktree);
-        record.branch.clone_from(&old.branch);
-        record.base_commit.clone_from(&old.base_commit);
-        record.base_branch.clone_from(&old.base_branch);
-        *old = record.clone();
-        let begun = Begun {
-            record,
-            work: state.works.get(place)?.clone(),
-            settings: Arc::clone(&state.record),
-            live,
         };
-        drop(state);
-        self.bump();
-        Some(begun)
-    }
-
-    /// Takes an attempt that was begun but not started back to the queue, as if it had not been.
-    pub(super) fn unbegin(&self, item: ItemIndex) {
-        let mut state = self.state();
-        state.live.remove(&item);
-        if let Some(tries) = state.tries.get_mut(&item) {
-            *tries = tries.saturating_sub(1);
-        }
-        if let Some(record) = state.items.get_mut(item as usize) {
-            record.status = ItemState::Queued;
-            record.attempt = record.attempt.saturating_sub(1);
-            record.started_at = None;
-            state.counts.shift(ItemState::Running, ItemState::Queued);
-        }
-        drop(state);
-        self.bump();
-    }
-
-    /// Updates what is known of a running attempt.
-    pub(super) fn update(&self, record: &ItemRecord) {
-        let mut state = self.state();
-        if let Some(old) = state.items.get_mut(record.item as usize) {
-            old.clone_from(record);
-        }
-    }
-
-    /// Returns whether a failed item has another attempt left.
-    pub(super) fn may_retry(&self, item: ItemIndex) -> bool {
-        let state = self.state();
-        let tries = state.tries.get(&item).copied().unwrap_or(0);
-        tries <= state.record.settings.retries && !self.all.is_cancelled()
-    }
-
-    /// Ends an attempt: with `record`'s state, or back in the queue for another one. The end is not journaled yet.
-    pub(super) fn end(&self, record: &ItemRecord, again: bool) {
-        let mut state = self.state();
-        state.live.remove(&record.item);
-        let status = if again {
-            ItemState::Queued
-        } else {
-            record.status
-        };
-        if let Some(old) = state.items.get_mut(record.item as usize) {
-            let before = old.status;
-            old.clone_from(record);
-            old.status = status;
-            state.counts.shift(before, status);
-        }
-        state.unsaved += 1;
-        if again {
-            state.ready.push_back(record.item);
-        } else {
-            state.ended_here += 1;
-            if matches!(status, ItemState::Failed | ItemState::TimedOut) {
-                state.failed_here += 1;
+        let begin = match stop.max(enough) {
+            Some(why) => {
+                state.taken -= 1;
+                Begin::Stopped(state.end_waiting(item, why)?)
             }
-        }
+            None => {
+                let live = Arc::new(Live::new(grace));
+                begun.begin(pool, Arc::clone(&live));
+                let begin = Begin::Begun(Begun {
+                    record: (*begun.record).clone(),
+                    work: Arc::clone(&begun.work),
+                    settings,
+                    live,
+                });
+                state.counts.shift(ItemState::Queued, ItemState::Running);
+                begin
+            }
+        };
         drop(state);
-        self.bump();
+        self.wake(None);
+        Some(begin)
     }
 
-    /// Tells that `count` ends are journaled now.
-    pub(super) fn saved(&self, count: u32) {
+    /// Takes an attempt that was begun but not started aside, as if it had not been; returns its end, to be journaled,
+    /// where it was stopped meanwhile.
+    pub(super) fn unbegin(&self, item: ItemIndex) -> Option<ItemRecord> {
         let mut state = self.state();
-        state.unsaved = state.unsaved.saturating_sub(count);
+        let place = state.items.get_mut(item as usize)?;
+        let Phase::Live(live) = &place.phase else {
+            return None;
+        };
+        let stop = live.stopped();
+        let record = Arc::make_mut(&mut place.record);
+        record.status = ItemState::Queued;
+        record.attempt = record.attempt.saturating_sub(1);
+        record.started_at = None;
+        place.tries = place.tries.saturating_sub(1);
+        place.phase = Phase::Parked;
+        state.taken -= 1;
+        state.counts.shift(ItemState::Running, ItemState::Queued);
+        let ended = stop.and_then(|why| state.end_waiting(item, why));
         drop(state);
-        self.bump();
+        self.wake(None);
+        ended
+    }
+
+    /// Notes that a running attempt is journaled, as `record`.
+    pub(super) fn begun(&self, record: &ItemRecord, revision: Revision) {
+        let mut state = self.state();
+        if let Some(item) = state.items.get_mut(record.item as usize) {
+            item.record = Arc::new(record.clone());
+        }
+        drop(state);
+        self.wake(Some(revision));
+    }
+
+    /// Ends an attempt. Returns what is to be journaled: the end and, where `may_retry` and the item has another attempt
+    /// left, its wait for that.
+    pub(super) fn end(&self, end: &ItemRecord, may_retry: bool) -> Vec<ItemRecord> {
+        let mut state = self.state();
+        state.taken = state.taken.saturating_sub(1);
+        let failed = is_failure(end.status);
+        let retries = state.record.settings.retries;
+        let Some(item) = state.items.get_mut(end.item as usize) else {
+            return Vec::new();
+        };
+        let stopped = match &item.phase {
+            Phase::Live(live) => live.stopped().is_some(),
+            _ => false,
+        };
+        item.failed = None;
+        let left = item.tries <= retries;
+        let again = may_retry && failed && left && !stopped && !state.has_failed_enough();
+        state.failed += u32::from(failed && !again);
+        let mut records = vec![end.clone()];
+        if again {
+            records.push(ItemRecord {
+                status: ItemState::Queued,
+                ..end.clone()
+            });
+        }
+        state.items[end.item as usize].phase = Phase::Ending {
+            end: Arc::new(end.clone()),
+            again,
+            stop: None,
+        };
+        drop(state);
+        self.wake(None);
+        records
+    }
+
+    /// Notes that the ends of these items are journaled; returns ends that are to be journaled now, of items that were
+    /// stopped while they were about to wait for another attempt.
+    pub(super) fn journaled(
+        &self,
+        items: impl IntoIterator<Item = ItemIndex>,
+        revision: Option<Revision>,
+    ) -> Vec<ItemRecord> {
+        let mut state = self.state();
+        let mut more = Vec::new();
+        for index in items {
+            more.extend(state.settle(index, revision));
+        }
+        drop(state);
+        self.wake(revision);
+        more
+    }
+
+    /// Returns whether an item is ready.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.state().ready.is_empty()
     }
 
     /// Returns whether so many items have failed that nothing more may start.
     pub(super) fn has_failed_enough(&self) -> bool {
-        let state = self.state();
-        let limit = state.record.settings.max_failures;
-        limit.is_some_and(|limit| state.failed_here >= limit)
+        self.state().has_failed_enough()
     }
+}
 
-    /// Stops items, all if none is named; returns those that only waited and so have ended now.
+/// What callers do.
+impl Run {
+    /// Stops items, all if none is named; returns the ends, to be journaled, of those that only waited.
     pub(in crate::orchestrator) fn stop(
         &self,
         items: &[ItemIndex],
         why: Stop,
         grace: Option<Duration>,
     ) -> Vec<ItemRecord> {
-        let named = |item: ItemIndex| items.is_empty() || items.contains(&item);
+        let named: BTreeSet<ItemIndex> = items.iter().copied().collect();
         let mut state = self.state();
-        if why != Stop::MaxFailures {
-            for (item, live) in &state.live {
-                if named(*item) {
-                    live.stop(why, grace);
-                }
-            }
-        }
         let mut ended = Vec::new();
-        let (status, problem) = why.verdict();
-        let State {
-            items: records,
-            counts,
-            ..
-        } = &mut *state;
-        for record in records.iter_mut() {
-            if record.status != ItemState::Queued || !named(record.item) {
+        for index in 0..u32::try_from(state.items.len()).unwrap_or(u32::MAX) {
+            if !named.is_empty() && !named.contains(&index) {
                 continue;
             }
-            counts.shift(ItemState::Queued, status);
-            record.status = status;
-            record.stage = Some(Stage::Start);
-            record.cause = Some(problem.message.clone());
-            record.error = Some(problem.clone());
-            ended.push(record.clone());
+            match &mut state.items[index as usize].phase {
+                Phase::Still => {}
+                Phase::Live(live) if why.ends_running() => live.stop(why, grace),
+                Phase::Live(_) => {}
+                Phase::Starting(stop) | Phase::Ending { stop, .. } => {
+                    *stop = (*stop).max(Some(why))
+                }
+                Phase::Ready | Phase::Parked => ended.extend(state.end_waiting(index, why)),
+            }
         }
-        state.ready.retain(|item| !named(*item));
-        state.unsaved += u32::try_from(ended.len()).unwrap_or(u32::MAX);
         drop(state);
-        self.bump();
+        self.wake(None);
         ended
     }
 
     /// Stops what runs in this pool.
     pub(in crate::orchestrator) fn stop_pool(&self, pool: &PoolName) {
-        let state = self.state();
-        for (item, live) in &state.live {
-            let there = state.items.get(*item as usize);
-            if there.is_some_and(|record| record.pool.as_ref() == Some(pool)) {
+        for item in &self.state().items {
+            if let Phase::Live(live) = &item.phase
+                && item.record.pool.as_ref() == Some(pool)
+            {
                 live.stop(Stop::PoolClosed, None);
             }
         }
     }
+
+    /// Returns whether nothing happens to an item now, so that it can be put in line again.
+    pub(in crate::orchestrator) fn is_still(&self, item: ItemIndex) -> bool {
+        let still = |item: &Item| matches!(item.phase, Phase::Still);
+        self.state().items.get(item as usize).is_some_and(still)
+    }
+
+    /// Puts items on which nothing happens in line again, as they are journaled already, and lets the workflow run as
+    /// `record` says from now on.
+    pub(in crate::orchestrator) fn resume(
+        &self,
+        record: WorkflowRecord,
+        items: impl IntoIterator<Item = (ItemWork, ItemRecord)>,
+        revision: Revision,
+    ) {
+        let mut state = self.state();
+        state.record = Arc::new(record);
+        // Whoever resumes wants it to start, whatever failed before.
+        state.failed = 0;
+        for (work, record) in items {
+            let index = record.item;
+            let Some(item) = state.items.get_mut(index as usize) else {
+                continue;
+            };
+            let old = item.record.status;
+            *item = Item::new((work, record));
+            state.counts.shift(old, ItemState::Queued);
+            state.make_ready(index);
+        }
+        drop(state);
+        self.wake(Some(revision));
+    }
+
+    /// Returns the choice of pools that its items go to.
+    pub(super) fn filter(&self) -> Filter {
+        self.state().record.settings.filter.clone()
+    }
 }
+
+impl State {
+    fn has_failed_enough(&self) -> bool {
+        let limit = self.record.settings.max_failures;
+        limit.is_some_and(|limit| self.failed >= limit)
+    }
+
+    fn leave_ready(&mut self, index: ItemIndex, phase: Phase) -> bool {
+        let Some(item) = self.items.get_mut(index as usize) else {
+            return false;
+        };
+        let was = self.ready.remove(&(item.tries, index));
+        if was {
+            item.phase = phase;
+        }
+        was
+    }
+
+    fn make_ready(&mut self, index: ItemIndex) {
+        if let Some(item) = self.items.get_mut(index as usize) {
+            item.phase = Phase::Ready;
+            self.ready.insert((item.tries, index));
+        }
+    }
+
+    /// Ends an item that waits, as its last attempt did or else for this reason; returns the end, to be journaled.
+    fn end_waiting(&mut self, index: ItemIndex, why: Stop) -> Option<ItemRecord> {
+        let item = self.items.get_mut(index as usize)?;
+        self.ready.remove(&(item.tries, index));
+        let end = match item.failed.take() {
+            Some(failed) if why != Stop::Closing => failed,
+            _ => Arc::new(unstarted_end(&item.record, why)),
+        };
+        if is_failure(end.status) {
+            self.failed += 1;
+        }
+        item.phase = Phase::Ending {
+            end: Arc::clone(&end),
+            again: false,
+            stop: None,
+        };
+        Some((*end).clone())
+    }
+
+    /// Makes an item's journaled end known; returns the end, to be journaled, of one that was stopped while it was about
+    /// to wait for another attempt.
+    fn settle(&mut self, index: ItemIndex, revision: Option<Revision>) -> Option<ItemRecord> {
+        let item = self.items.get_mut(index as usize)?;
+        let Phase::Ending { end, again, stop } = &item.phase else {
+            return None;
+        };
+        let (end, again, stop) = (Arc::clone(end), *again, *stop);
+        let old = item.record.status;
+        if is_failure(end.status) {
+            self.failed_at = revision.or(self.failed_at);
+        }
+        if !again {
+            item.phase = Phase::Still;
+            self.counts.shift(old, end.status);
+            item.record = end;
+            self.ended += 1;
+            return None;
+        }
+        item.record = Arc::new(ItemRecord {
+            status: ItemState::Queued,
+            ..(*end).clone()
+        });
+        item.failed = Some(end);
+        self.counts.shift(old, ItemState::Queued);
+        match stop {
+            Some(why) => self.end_waiting(index, why),
+            None => {
+                self.make_ready(index);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

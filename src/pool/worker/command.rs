@@ -351,7 +351,7 @@ mod tests {
             logs: "/l".into(),
             deadline: None,
             stall: None,
-            grace: Duration::ZERO,
+            grace: Duration::ZERO.into(),
         }
     }
 

@@ -11,6 +11,7 @@ mod template;
 
 use crate::error::Problem;
 use crate::model::{Usage, Work, WorkflowId};
+use crate::process::Grace;
 use futures_util::future::BoxFuture;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,8 +62,8 @@ pub struct Task {
     pub deadline: Option<Instant>,
     /// The longest it may write nothing.
     pub stall: Option<Duration>,
-    /// How long it may take to end once it was asked to.
-    pub grace: Duration,
+    /// How long it may take to end once it was asked to; who asks may still change it.
+    pub grace: Grace,
 }
 
 /// What a worker tells while it works.

@@ -35,7 +35,7 @@ async fn end(store: &Store, id: WorkflowId, item: u32, attempt: u32) -> MemoryId
     let report = store
         .finish_items(id, vec![failed], vec![outcome], None)
         .await;
-    report.expect("written").ids[0]
+    report.expect("written").1.ids[0]
 }
 
 fn stands_in(dir: &Path, text: &str) -> bool {

@@ -123,6 +123,35 @@ async fn an_ended_attempt_never_begins_again_and_stays_readable() {
 }
 
 #[tokio::test]
+async fn an_end_and_the_wait_for_another_attempt_are_one_write() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    let id = journal(&store, 1).await;
+    let begun = store.begin_attempt(id, at(0, 1, ItemState::Running)).await;
+    let before = begun.expect("begun");
+    let ends = vec![at(0, 1, ItemState::Failed), at(0, 1, ItemState::Queued)];
+    // Written twice, as where the first write was told as failed.
+    for round in 1..=2 {
+        let written = store.finish_items(id, ends.clone(), Vec::new(), None).await;
+        assert_eq!(written.expect("written").0, before + round, "one revision");
+        let now = store.item(id, 0).await.expect("read").expect("there");
+        assert_eq!(now.status, ItemState::Queued);
+        let first = store.attempt(id, 0, 1).await.expect("read").expect("there");
+        assert_eq!(first.status, ItemState::Failed);
+    }
+    let workflow = store.workflow(id).await.expect("read").expect("there");
+    let items = workflow.works.into_iter().zip(workflow.items).collect();
+    let restarted = store.restart(workflow.record, items).await;
+    assert!(
+        matches!(restarted, Err(StoreError::Unfinished { item: 0, .. })),
+        "{restarted:?}"
+    );
+    assert_eq!(store.give_up(id).await.expect("written"), 1);
+    let now = store.item(id, 0).await.expect("read").expect("there");
+    assert_eq!(now.status, ItemState::Interrupted);
+}
+
+#[tokio::test]
 async fn an_idempotency_key_makes_one_workflow() {
     let dir = tempfile::tempdir().expect("a folder");
     let (one, two) = (open(dir.path()), open(dir.path()));

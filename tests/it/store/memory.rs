@@ -521,11 +521,17 @@ async fn an_end_and_its_memory_are_written_together_or_not_at_all() {
         ..new(MemoryKind::Outcome, &text)
     };
     let ended = vec![at(0, 1, ItemState::Succeeded)];
-    let report = store
+    let (_, report) = store
         .finish_items(id, ended, vec![outcome("done".to_owned())], None)
         .await
         .expect("written");
     assert_eq!(report.new, 1);
+    let same = vec![at(0, 1, ItemState::Succeeded)];
+    let again = store.finish_items(id, same, Vec::new(), None).await;
+    again.expect("the same end is no other end");
+    let other = vec![at(0, 1, ItemState::Failed)];
+    let other = store.finish_items(id, other, Vec::new(), None).await;
+    assert!(matches!(other, Err(StoreError::Ended { .. })), "{other:?}");
     let too_long = NewMemory {
         item: Some(1),
         ..outcome("x".repeat(10 << 20))
@@ -616,7 +622,7 @@ async fn forgetting_an_outcome_takes_its_output_out_of_the_journal_too() {
         let report = store
             .finish_items(id, vec![failed.clone()], vec![outcome], None)
             .await;
-        forget.extend(report.expect("written").ids);
+        forget.extend(report.expect("written").1.ids);
         if item == 0 {
             failed.status = ItemState::Queued;
             store

@@ -1,6 +1,7 @@
 //! Two servers on one file, and a server that is no more.
 
 use super::{at, journal, open};
+use mahavishnu::error::{ErrorKind, Problem};
 use mahavishnu::model::{ItemState, WorkflowStatus};
 use mahavishnu::store::{Adopted, OwnerRequest, OwnerState, StoreError};
 use tokio::task::JoinSet;
@@ -92,6 +93,11 @@ async fn a_dead_servers_items_are_interrupted_once_and_only_when_its_guardian_is
     assert_eq!(recovered.len(), 1, "{recovered:?}");
     assert_eq!((recovered[0].id, recovered[0].interrupted), (id, 2));
     assert_eq!(recovered[0].title, "cargo test");
+    let notices = one.take_notices().await.expect("taken");
+    assert!(
+        matches!(&notices[..], [notice] if notice.text.contains("2 item(s)")),
+        "{notices:?}"
+    );
     assert!(!lock.exists());
 
     let stored = one.workflow(id).await.expect("read").expect("there");
@@ -204,8 +210,23 @@ async fn requests_reach_the_owner_once_and_are_noticed() {
         "not its workflow"
     );
     let taken = owner.take_requests().await.expect("taken");
-    assert_eq!(taken, requests.clone().map(|request| (id, request)));
+    let what: Vec<_> = taken.iter().map(|asked| asked.request.clone()).collect();
+    assert_eq!(what, requests);
+    assert!(taken.iter().all(|asked| asked.id == id));
     assert!(owner.take_requests().await.expect("taken").is_empty());
+    for (asked, answer) in taken
+        .iter()
+        .zip([Ok(()), Err(Problem::new(ErrorKind::Conflict, "it runs"))])
+    {
+        assert_eq!(other.answer_to(asked.number).await.expect("read"), None);
+        let told = owner.answer_request(asked.number, answer.clone()).await;
+        told.expect("written");
+        let told = other.answer_to(asked.number).await.expect("read");
+        assert_eq!(told, Some(answer));
+        other.withdraw_request(asked.number).await.expect("written");
+        let gone = other.answer_to(asked.number).await.expect("read");
+        assert!(matches!(gone, Some(Err(_))), "{gone:?}");
+    }
     let missing = mahavishnu::model::WorkflowId::new();
     let refused = other.ask_owner(missing, requests[0].clone()).await;
     assert!(

@@ -161,12 +161,16 @@ impl Answer {
     }
 }
 
+/// The host's name unless a test says otherwise.
+const CLIENT: &str = "mahavishnu-tests";
+
 /// A running server with its client side. Killed with all it started when it is dropped.
 pub(crate) struct Server {
     child: Child,
     /// Carried by the server, its guardian, and the workers that the config passes [`Marker::VARIABLE`] on to.
     pub(crate) marker: Marker,
     era: Era,
+    client: String,
     stdin: Option<Box<dyn Write + Send>>,
     lines: Receiver<Value>,
     stderr: Option<JoinHandle<String>>,
@@ -183,7 +187,13 @@ impl Server {
 
     /// Starts the server over `link` and greets it as `era` does.
     pub(crate) fn start_as(home: &Home, link: Link, era: Era) -> Self {
+        Self::start_from(home, link, era, CLIENT)
+    }
+
+    /// The same, from a host whose `clientInfo.name` is `client`.
+    pub(crate) fn start_from(home: &Home, link: Link, era: Era, client: &str) -> Self {
         let mut server = Self::raw(home.command(), link, era);
+        server.client = client.to_owned();
         server.greet();
         server
     }
@@ -231,6 +241,7 @@ impl Server {
             child,
             marker,
             era,
+            client: CLIENT.to_owned(),
             stdin: Some(stdin),
             lines,
             stderr: Some(stderr),
@@ -246,7 +257,7 @@ impl Server {
                 let params = json!({
                     "protocolVersion": "2025-11-25",
                     "capabilities": {},
-                    "clientInfo": {"name": "mahavishnu-tests", "version": "1"},
+                    "clientInfo": {"name": self.client, "version": "1"},
                 });
                 let greeting = self.request("initialize", params);
                 assert!(greeting["result"].is_object(), "{greeting:#}");
@@ -318,7 +329,7 @@ impl Server {
             params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
             params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
             params["_meta"]["io.modelcontextprotocol/clientInfo"] =
-                json!({"name": "mahavishnu-tests", "version": "1"});
+                json!({"name": self.client, "version": "1"});
         }
         self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
         id

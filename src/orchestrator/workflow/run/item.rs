@@ -1,0 +1,95 @@
+//! One item of a run, and the phase it is in.
+
+use super::super::live::{Live, Stop};
+use crate::model::{At, ItemRecord, ItemState, ItemWork, PoolName, Stage};
+use std::sync::Arc;
+
+/// An item, with what happens to it.
+pub(super) struct Item {
+    pub(super) work: Arc<ItemWork>,
+    /// What the journal holds, or will in a moment where it has just begun.
+    pub(super) record: Arc<ItemRecord>,
+    pub(super) phase: Phase,
+    /// Attempts it has had since it was put in line.
+    pub(super) tries: u32,
+    /// How the attempt before ended, while it waits for another one.
+    pub(super) failed: Option<Arc<ItemRecord>>,
+}
+
+/// What happens to an item now.
+pub(super) enum Phase {
+    /// Nothing is to happen to it.
+    Still,
+    /// Among those that can start now.
+    Ready,
+    /// Waits for its repository.
+    Parked,
+    /// Has a slot; it begins or, where it was stopped meanwhile, ends in a moment.
+    Starting(Option<Stop>),
+    Live(Arc<Live>),
+    /// Its end is being journaled. With `again` it then waits for another attempt, unless it was stopped meanwhile.
+    Ending {
+        end: Arc<ItemRecord>,
+        again: bool,
+        stop: Option<Stop>,
+    },
+}
+
+impl Item {
+    pub(super) fn new((work, record): (ItemWork, ItemRecord)) -> Self {
+        Self {
+            work: Arc::new(work),
+            phase: match record.status {
+                ItemState::Queued => Phase::Ready,
+                _ => Phase::Still,
+            },
+            record: Arc::new(record),
+            tries: 0,
+            failed: None,
+        }
+    }
+
+    pub(super) fn begin(&mut self, pool: &PoolName, live: Arc<Live>) {
+        let old = &self.record;
+        let mut record = ItemRecord::unstarted(old.item, old.repo.clone(), ItemState::Running);
+        record.attempt = old.attempt + 1;
+        record.pool = Some(pool.clone());
+        record.started_at = Some(At::now());
+        // What the attempt before left is where this one goes on.
+        record.worktree.clone_from(&old.worktree);
+        record.branch.clone_from(&old.branch);
+        record.base_commit.clone_from(&old.base_commit);
+        record.base_branch.clone_from(&old.base_branch);
+        self.record = Arc::new(record);
+        self.phase = Phase::Live(live);
+        self.tries += 1;
+    }
+
+    pub(super) fn shown(&self) -> Arc<ItemRecord> {
+        let mut record = Arc::clone(&self.record);
+        match &self.phase {
+            Phase::Live(live) => live.overlay(Arc::make_mut(&mut record)),
+            Phase::Ending { .. } => {
+                Arc::make_mut(&mut record).doing = Some("its end is being written down".to_owned());
+            }
+            _ => {}
+        }
+        record
+    }
+}
+
+pub(super) fn is_failure(status: ItemState) -> bool {
+    matches!(status, ItemState::Failed | ItemState::TimedOut)
+}
+
+/// Returns the end of an item that never got another attempt.
+pub(super) fn unstarted_end(record: &ItemRecord, why: Stop) -> ItemRecord {
+    let (status, problem) = why.verdict();
+    ItemRecord {
+        status,
+        stage: Some(Stage::Start),
+        cause: Some(problem.message.clone()),
+        error: Some(problem),
+        ..record.clone()
+    }
+}

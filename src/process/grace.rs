@@ -1,0 +1,36 @@
+//! How long a program may take to end once it was asked to.
+
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A grace that may still change while the program runs, even while it ends; cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Grace(watch::Sender<Duration>);
+
+impl Grace {
+    /// Returns a grace of `time`; zero means SIGKILL at once.
+    pub fn new(time: Duration) -> Self {
+        Self(watch::Sender::new(time))
+    }
+
+    /// Returns the grace as it is now.
+    pub fn get(&self) -> Duration {
+        *self.0.borrow()
+    }
+
+    /// Sets the grace, counted from when the program was asked to end.
+    pub fn set(&self, time: Duration) {
+        self.0.send_replace(time);
+    }
+
+    /// Returns a receiver that hears of every change.
+    pub(super) fn changes(&self) -> watch::Receiver<Duration> {
+        self.0.subscribe()
+    }
+}
+
+impl From<Duration> for Grace {
+    fn from(time: Duration) -> Self {
+        Self::new(time)
+    }
+}
