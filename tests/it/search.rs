@@ -621,7 +621,7 @@ async fn ten_thousand_zipf_searches_mostly_need_no_peer_while_memories_are_writt
     ));
     assert_eq!(stats.hits + stats.misses, SEARCHES as u64);
     assert_eq!(
-        stub.asked("") as u64,
+        stub.asked("topic") as u64,
         stats.misses,
         "a miss is a call, a hit is none"
     );
