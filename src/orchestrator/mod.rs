@@ -11,6 +11,7 @@ mod control;
 pub mod delivery;
 mod follow;
 mod health;
+mod homecoming;
 mod interrupt;
 pub mod memory;
 mod notices;

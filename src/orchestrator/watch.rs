@@ -5,6 +5,7 @@ use super::workflow::Stop;
 use crate::api::ResumeWorkflow;
 use crate::error::Fault;
 use crate::model::WorkflowId;
+use crate::repo::{Recovered, Recovery};
 use crate::store::OwnerRequest;
 use std::time::Duration;
 
@@ -22,11 +23,22 @@ impl Orchestrator {
                     if let Err(problem) = core.recover().await {
                         tracing::warn!(%problem, "could not look for interrupted workflows");
                     }
+                    core.recover_applies().await;
                     core.stored_notices().await;
                     core.answer_requests().await;
                 })
                 .await;
         });
+    }
+
+    /// Finishes or takes back what a crash left half-way in somebody's repository, and tells of it.
+    async fn recover_applies(&self) {
+        match self.0.repos.recover().await {
+            Ok(recovered) => recovered
+                .iter()
+                .for_each(|one| self.0.notices.add(told(one))),
+            Err(error) => tracing::warn!(%error, "could not look for interrupted applies"),
+        }
     }
 
     async fn stored_notices(&self) {
@@ -97,4 +109,18 @@ impl Orchestrator {
             tracing::warn!(problem = %error.problem(), "a notice could not be kept");
         }
     }
+}
+
+fn told(recovered: &Recovered) -> String {
+    let repo = &recovered.repo;
+    let what = match &recovered.outcome {
+        Ok(Recovery::Finished) => "was finished".to_owned(),
+        Ok(Recovery::TakenBack) => "was taken back: the repository is as it was before".to_owned(),
+        Ok(Recovery::Stuck(copies)) => format!(
+            "could not be taken back wholly, because files or commits changed since; the old files are in {}",
+            copies.display()
+        ),
+        Err(error) => format!("could not be taken back yet: {error}; check_health shows it"),
+    };
+    format!("an apply_changes on {repo} that was interrupted {what}")
 }

@@ -7,22 +7,21 @@
 use super::apply::How;
 use super::discover::off_the_runtime;
 use super::git::Mode;
-use super::journal::{Journal, Phase};
+use super::inner::{self, Strays};
+use super::journal::{Journal, Phase, UNDO_KEPT};
 use super::layout::{bytes_path, is_absent, read_small};
 use super::lock::Lane;
 use super::plan::refs_with;
 use super::plumbing::Spot;
 use super::record::{self, WorktreeRecord};
 use super::worktree::Maker;
-use super::{Layout, RepoError, head};
+use super::{Layout, RepoError, RepoPath, head};
 use crate::model::{At, ItemIndex, WorkflowId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long an apply can be undone after its worktree is gone.
-const UNDO_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The name a worktree has while it is being deleted.
 const TRASH: &str = "trash";
 
@@ -39,11 +38,17 @@ pub struct CleanRequest {
     pub include_unapplied: bool,
     /// Only say what would happen.
     pub dry_run: bool,
+    /// Only those after this one, in the order of [`Cleaned::next`].
+    pub after: Option<String>,
+    /// How long it may take; what is left then is for another call. None: as long as it takes.
+    pub budget: Option<Duration>,
 }
 
 /// A worktree that was, or would be, removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
+    /// Its place in the order of worktrees.
+    pub key: String,
     /// The workflow it was made for; none where no record was left.
     pub workflow: Option<WorkflowId>,
     /// The item.
@@ -61,6 +66,8 @@ pub struct Removed {
 /// A worktree that stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
+    /// Its place in the order of worktrees.
+    pub key: String,
     /// The workflow it was made for; none where no record was left.
     pub workflow: Option<WorkflowId>,
     /// The item.
@@ -84,6 +91,8 @@ pub struct Cleaned {
     pub kept: Vec<Kept>,
     /// The size of what went.
     pub bytes: u64,
+    /// Where to go on, where the time was over before the end: the key of the last one looked at.
+    pub next: Option<String>,
 }
 
 /// What the worktrees and applies of one state directory look like.
@@ -125,9 +134,24 @@ impl Cleaner<'_> {
     pub(super) async fn clean(&self, request: &CleanRequest) -> Result<Cleaned, RepoError> {
         let mut cleaned = Cleaned::default();
         let applied = self.applied()?;
+        let began = Instant::now();
+        let mut last = None;
         for home in record::homes(self.maker.dir)? {
+            let key = key_of(&home);
+            if request.after.as_ref().is_some_and(|after| key <= *after) {
+                continue;
+            }
+            if last.is_some()
+                && request
+                    .budget
+                    .is_some_and(|budget| began.elapsed() >= budget)
+            {
+                cleaned.next = last;
+                return Ok(cleaned);
+            }
             self.clean_one(&home, request, &applied, &mut cleaned)
                 .await?;
+            last = Some(key);
         }
         if !request.dry_run {
             self.forget_old_applies()?;
@@ -172,10 +196,12 @@ impl Cleaner<'_> {
         drop(claim);
         let (workflow, item) = (Some(record.workflow), Some(record.item));
         let (repo, path) = (Some(record.repo), record.path);
+        let key = key_of(home);
         match outcome {
             Ok(kept_ref) => {
                 cleaned.bytes += bytes;
                 cleaned.removed.push(Removed {
+                    key,
                     workflow,
                     item,
                     repo,
@@ -185,6 +211,7 @@ impl Cleaner<'_> {
                 });
             }
             Err(reason) => cleaned.kept.push(Kept {
+                key,
                 workflow,
                 item,
                 repo,
@@ -214,6 +241,7 @@ impl Cleaner<'_> {
                 fs::remove_dir_all(home).map_err(RepoError::io("remove", home))?;
             }
             cleaned.removed.push(Removed {
+                key: key_of(home),
                 workflow: None,
                 item: None,
                 repo: None,
@@ -223,6 +251,7 @@ impl Cleaner<'_> {
             });
         } else {
             cleaned.kept.push(Kept {
+                key: key_of(home),
                 workflow: None,
                 item: None,
                 repo: None,
@@ -241,6 +270,37 @@ impl Cleaner<'_> {
             .filter(|record| record.phase == Phase::Applied)
             .flat_map(|record| record.commits)
             .collect())
+    }
+
+    /// Counts the worktrees of each repository that hold work which is not home.
+    pub(super) async fn unapplied(
+        &self,
+        repos: &[RepoPath],
+    ) -> Result<HashMap<String, u64>, RepoError> {
+        let mut works: HashMap<String, Vec<String>> = HashMap::new();
+        let applied = self.applied()?;
+        for home in record::homes(self.maker.dir)? {
+            if let Ok(record) = WorktreeRecord::load(&home)
+                && repos.iter().any(|repo| repo.as_str() == record.repo)
+                && let Some(commit) = record.commit
+                && !applied.contains(&commit)
+            {
+                works.entry(record.repo).or_default().push(commit);
+            }
+        }
+        let mut counts = HashMap::new();
+        for (repo, commits) in works {
+            // A repository that cannot be asked says why in its own row; its work is not home.
+            let homeless = match Layout::at(Path::new(&repo)) {
+                Ok(Some(layout)) => {
+                    beyond_refs(&Spot::user(self.maker.git, &layout), &commits).await
+                }
+                _ => Ok(commits.len()),
+            };
+            counts.insert(repo, homeless.unwrap_or(commits.len()) as u64);
+        }
+        counts.retain(|_, count| *count > 0);
+        Ok(counts)
     }
 
     async fn judge(
@@ -281,6 +341,7 @@ impl Cleaner<'_> {
                     "--porcelain",
                     "-z",
                     "--untracked-files=normal",
+                    "--ignore-submodules=none",
                     "--no-renames",
                 ])
                 .run()
@@ -288,6 +349,15 @@ impl Cleaner<'_> {
             if !status.stdout.is_empty() {
                 return Ok(Verdict::Unapplied(
                     "it holds changes that are not committed",
+                ));
+            }
+            if inner::are_possible(record)
+                && !inner::loose(self.maker.git, record, &inside, Strays::Tell)
+                    .await?
+                    .is_empty()
+            {
+                return Ok(Verdict::Unapplied(
+                    "a submodule in it holds work that is nowhere else",
                 ));
             }
         }
@@ -317,7 +387,7 @@ impl Cleaner<'_> {
         match self.keep(record, &name).await {
             Ok(None) => self.drop_it(record, Some(name)).await,
             Ok(Some(nested)) => Err(format!(
-                "it holds a repository of its own that no commit can keep: {nested}"
+                "a repository in it holds what no commit of this one can keep: {nested}"
             )),
             Err(error) => Err(format!("its work could not be kept: {error}")),
         }
@@ -508,6 +578,30 @@ async fn held(spot: &Spot<'_>, commit: &str) -> Result<bool, RepoError> {
         .run()
         .await?;
     Ok(!kept.stdout.is_empty())
+}
+
+/// Counts those of `commits` that no branch, remote branch or tag of the user's holds.
+async fn beyond_refs(spot: &Spot<'_>, commits: &[String]) -> Result<usize, RepoError> {
+    let answer = spot
+        .cmd(Mode::Read, "rev-list")
+        .args(["--ignore-missing"])
+        .args(commits)
+        .args(["--not", "--exclude=mahavishnu/*/*", "--branches"])
+        .args(["--remotes", "--tags"])
+        .run()
+        .await?;
+    let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+    let beyond: BTreeSet<&str> = text.lines().collect();
+    Ok(commits
+        .iter()
+        .filter(|commit| beyond.contains(commit.as_str()))
+        .count())
+}
+
+/// Returns the name of a worktree's folder: what they are sorted by.
+fn key_of(home: &Path) -> String {
+    let name = home.file_name().unwrap_or(home.as_os_str());
+    name.to_string_lossy().into_owned()
 }
 
 fn age(at: At) -> Duration {

@@ -16,6 +16,7 @@ mod files;
 mod git;
 mod head;
 mod index_lock;
+mod inner;
 mod journal;
 mod layout;
 mod list;
@@ -27,11 +28,12 @@ mod roots;
 mod status;
 mod worktree;
 
-pub use apply::{ApplyOutcome, ApplyRequest, Change, How, Obstacles};
+pub use apply::{ApplyOutcome, ApplyRequest, AtHome, Change, How, Obstacles, Recovered, Recovery};
 pub use clean::{CleanRequest, Cleaned, Health, Kept, Removed};
 pub use discover::Selection;
 pub use error::RepoError;
 pub use head::Head;
+pub use journal::is_expired;
 pub use layout::{Form, Layout};
 pub use list::{ListRequest, Row};
 pub use lock::{Lane, RepoLock};
@@ -40,11 +42,13 @@ pub use roots::{RepoPath, Roots};
 pub use status::{Kind, Status};
 pub use worktree::{Committed, NewWorktree, SetupRan, Worktree};
 
+use crate::model::WorkflowId;
 use apply::Applier;
 use clean::Cleaner;
 use git::Git;
 use journal::Journal;
 use plumbing::Spot;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -250,16 +254,22 @@ impl Repos {
             .await
     }
 
-    /// Goes on in the worktree at `path`, which an earlier attempt has left.
+    /// Goes on in the worktree at `path`, which an earlier attempt has left. Where that one was cut off before its base
+    /// was fixed, what it left is committed as work.
     ///
     /// # Errors
     ///
-    /// [`RepoError::WorktreeGone`], [`RepoError::WorktreeInUse`].
-    pub fn open_worktree(&self, path: &Path) -> Result<Worktree, RepoError> {
-        self.0.maker().open(path)
+    /// [`RepoError::WorktreeGone`], [`RepoError::WorktreeInUse`], or what git and the system say.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe at any point; call it again.
+    pub async fn open_worktree(&self, path: &Path) -> Result<Worktree, RepoError> {
+        self.0.maker().open(path).await
     }
 
-    /// Fixes what counts as the base in `worktree`: call it after `setup`, before the worker starts.
+    /// Fixes what counts as the base in `worktree`: call it after `setup`, before the worker starts. Only the first
+    /// attempt that comes so far fixes it; later ones find it fixed.
     ///
     /// # Errors
     ///
@@ -274,6 +284,19 @@ impl Repos {
         setup: SetupRan,
     ) -> Result<(), RepoError> {
         self.0.maker().seal(worktree, setup).await
+    }
+
+    /// Takes what a `setup` that failed has left in `worktree` as base; does nothing once the base is fixed.
+    ///
+    /// # Errors
+    ///
+    /// What git and the system say.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe at any point; call it again.
+    pub async fn keep_setup(&self, worktree: &mut Worktree) -> Result<(), RepoError> {
+        self.0.maker().keep_setup(worktree).await
     }
 
     /// Commits the work in `worktree`: all tracked and new, not ignored changes, on its own branch.
@@ -336,7 +359,7 @@ impl Repos {
             .await
     }
 
-    /// Takes an apply back, exactly, and returns the repository.
+    /// Takes an apply back, exactly.
     ///
     /// # Errors
     ///
@@ -345,7 +368,7 @@ impl Repos {
     /// # Cancel safety
     ///
     /// Dropping the future lets the step run to its end.
-    pub async fn undo(&self, token: &str) -> Result<RepoPath, RepoError> {
+    pub async fn undo(&self, token: &str) -> Result<(), RepoError> {
         let token = token.to_owned();
         self.step(|inner| async move {
             let allowed = |repo: &str| inner.roots.resolve(repo);
@@ -354,17 +377,46 @@ impl Repos {
         .await
     }
 
-    /// Finishes or takes back every apply and undo that a crash has interrupted; returns the repositories concerned.
-    /// Call it at the start; `apply` and `undo` do it for their repository too.
+    /// Returns what `token` would take back.
     ///
     /// # Errors
     ///
-    /// What git and the system say; what could not be recovered stays recorded.
+    /// [`RepoError::UndoUnknown`], and [`RepoError::UndoForeign`] where it is not of `workflow`.
+    pub fn behind_undo(&self, token: &str, workflow: WorkflowId) -> Result<AtHome, RepoError> {
+        self.0.applier().behind(token, workflow)
+    }
+
+    /// Returns the work that is home and can be taken back, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// The state directory cannot be read.
+    pub async fn at_home(&self) -> Result<Vec<AtHome>, RepoError> {
+        let inner = Arc::clone(&self.0);
+        discover::off_the_runtime(move |_| inner.applier().at_home()).await
+    }
+
+    /// Returns for each of `repos` how many worktrees hold committed work that neither was applied nor is on a branch or
+    /// tag of the user's. Repositories without such work are left out.
+    ///
+    /// # Errors
+    ///
+    /// The state directory cannot be read.
+    pub async fn unapplied(&self, repos: &[RepoPath]) -> Result<HashMap<String, u64>, RepoError> {
+        self.0.cleaner().unapplied(repos).await
+    }
+
+    /// Finishes or takes back every apply and undo that a crash has interrupted. Call it at the start; `apply` and
+    /// `undo` do it for their repository too.
+    ///
+    /// # Errors
+    ///
+    /// The state directory cannot be read. What could not be recovered says so in its own outcome and stays recorded.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future lets the step run to its end.
-    pub async fn recover(&self) -> Result<Vec<String>, RepoError> {
+    pub async fn recover(&self) -> Result<Vec<Recovered>, RepoError> {
         self.step(|inner| async move { inner.applier().recover().await })
             .await
     }

@@ -30,6 +30,9 @@ pub struct WorktreeRecord {
     pub item: ItemIndex,
     /// The attempt it was made for; later ones may go on in it.
     pub attempt: Attempt,
+    /// How many worktrees of the same attempt were there before it: a crash may leave one that nobody works in.
+    #[serde(default)]
+    pub twin: u32,
     /// The worktree.
     pub path: PathBuf,
     /// The worktree's own git directory; none until git has made it.
@@ -42,6 +45,9 @@ pub struct WorktreeRecord {
     pub base_branch: Option<String>,
     /// The commit against which work counts: the start with what `copy_files` and `setup` did.
     pub base_commit: String,
+    /// Whether the base stands: from here on every change is work, whatever attempt makes it.
+    #[serde(default)]
+    pub sealed: bool,
     /// How many dirty files of the working copy are not in it.
     pub left_out_dirty: u32,
     /// The commit that holds the work; none before the work was committed.
@@ -72,9 +78,18 @@ impl WorktreeRecord {
     /// Returns the ref under which the work is kept when branch and worktree go.
     pub(super) fn kept_ref(&self) -> String {
         format!(
-            "refs/mahavishnu/kept/{}/{}-{}",
-            self.workflow, self.item, self.attempt
+            "refs/mahavishnu/kept/{}/{}",
+            self.workflow,
+            attempt_name(self.item, self.attempt, self.twin)
         )
+    }
+}
+
+/// Returns what an attempt's branch and refs end in: `ITEM-ATTEMPT`, and a number where there is more than one.
+pub(super) fn attempt_name(item: ItemIndex, attempt: Attempt, twin: u32) -> String {
+    match twin {
+        0 => format!("{item}-{attempt}"),
+        _ => format!("{item}-{attempt}-{twin}"),
     }
 }
 

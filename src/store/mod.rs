@@ -11,6 +11,7 @@
 
 mod column;
 mod error;
+mod home;
 mod job;
 mod journal;
 mod lock;
@@ -27,6 +28,7 @@ mod words;
 mod workflows;
 
 pub use error::StoreError;
+pub use home::HomeNote;
 pub use journal::Created;
 pub use lock::OwnerState;
 pub use lookup::{StoredWorkflow, WorkflowQuery, WorkflowSummary};

@@ -132,10 +132,15 @@ impl Workspace {
                 Ok(())
             }
             Place::Worktree(worktree) => {
+                if !worktree.record().sealed {
+                    let kept = repos.keep_setup(worktree).await;
+                    kept.map_err(|error| error.problem())?;
+                }
                 let committed = repos.commit_work(worktree, message).await;
                 let committed = committed.map_err(|error| error.problem())?;
                 note(worktree, record);
                 record.changed = Some(committed.changed);
+                record.uncommitted = committed.nested;
                 if committed.changed {
                     record.commit = Some(committed.commit);
                     record.diff = Some(committed.diff);
@@ -161,7 +166,7 @@ async fn open_or_make(
         .as_ref()
         .filter(|_| settings.isolation == Isolation::Worktree)
     {
-        match repos.open_worktree(Path::new(path)) {
+        match repos.open_worktree(Path::new(path)).await {
             // Somebody deleted it by hand: its commits are on the branch, and the work begins anew.
             Err(RepoError::WorktreeGone { .. }) => {}
             opened => return opened,

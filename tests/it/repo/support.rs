@@ -1,5 +1,6 @@
 //! A hermetic place with real git repositories.
 
+use mahavishnu::model::WorkflowId;
 use mahavishnu::repo::{RepoPath, Repos, Setup};
 use std::ffi::OsString;
 use std::fs;
@@ -110,6 +111,11 @@ pub(super) fn env(home: &Path) -> Vec<(OsString, OsString)> {
     .into_iter()
     .map(|(name, value)| (name.into(), value))
     .collect()
+}
+
+/// Returns the workflow that work comes from where a test does not care.
+pub(super) fn workflow() -> WorkflowId {
+    WorkflowId::new()
 }
 
 /// A directory in which plain git is run.
