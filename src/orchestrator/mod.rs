@@ -144,6 +144,7 @@ impl Orchestrator {
             home,
             config_file: config_file.clone(),
             state_dir: store.state_dir().to_owned(),
+            alive: Some(store.ownership_file()),
             git,
             env: env.clone(),
         });

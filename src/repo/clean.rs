@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 /// The name a worktree has while it is being deleted.
 const TRASH: &str = "trash";
 
+/// How long a self-check looks at worktrees: a git process each.
+const HEALTH_BUDGET: Duration = Duration::from_secs(5);
+
 /// Which worktrees to look at, and how far to go.
 #[derive(Debug, Clone, Default)]
 pub struct CleanRequest {
@@ -100,6 +103,8 @@ pub struct Cleaned {
 pub struct Health {
     /// How many worktrees there are.
     pub worktrees: u32,
+    /// How many of them were looked at in the time there was; the other figures are of these.
+    pub looked_at: u32,
     /// Their size.
     pub bytes: u64,
     /// How many are being worked in.
@@ -175,7 +180,7 @@ impl Cleaner<'_> {
         }
         let sized = record.path.clone();
         let bytes = off_the_runtime(move |_| Ok(size(&sized))).await?;
-        let claim = record::claim(home)?;
+        let claim = record::claim(home, self.maker.alive)?;
         let verdict = match claim {
             None => Verdict::Untouchable("an item works in it".to_owned()),
             Some(_) => match self.judge(&record, applied).await {
@@ -234,8 +239,8 @@ impl Cleaner<'_> {
         if request.workflow.is_some() || !request.items.is_empty() {
             return Ok(());
         }
-        let bytes = size(home);
-        let is_free = record::claim(home)?.is_some();
+        let bytes = size(home).saturating_sub(record::mark_bytes(home));
+        let is_free = record::claim(home, self.maker.alive)?.is_some();
         if bytes == 0 && is_free {
             if !request.dry_run {
                 fs::remove_dir_all(home).map_err(RepoError::io("remove", home))?;
@@ -454,17 +459,21 @@ impl Cleaner<'_> {
     pub(super) async fn health(&self) -> Result<Health, RepoError> {
         let all = CleanRequest {
             dry_run: true,
+            budget: Some(HEALTH_BUDGET),
             ..CleanRequest::default()
         };
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let worktrees = count(record::homes(self.maker.dir)?.len());
         let looked = self.clean(&all).await?;
         let mut health = Health {
-            worktrees: u32::try_from(looked.removed.len() + looked.kept.len()).unwrap_or(u32::MAX),
+            worktrees,
+            looked_at: count(looked.removed.len() + looked.kept.len()),
             bytes: looked.bytes + looked.kept.iter().map(|kept| kept.bytes).sum::<u64>(),
             ..Health::default()
         };
         for kept in looked.kept {
             let home = kept.path.parent().unwrap_or(&kept.path);
-            if kept.workflow.is_some() && record::claim(home)?.is_none() {
+            if kept.workflow.is_some() && record::claim(home, self.maker.alive)?.is_none() {
                 health.in_use += 1;
             } else {
                 health.unapplied.push((kept.path, kept.reason));

@@ -68,6 +68,8 @@ pub struct Setup {
     pub config_file: PathBuf,
     /// Where locks and worktrees are kept.
     pub state_dir: PathBuf,
+    /// A file that is locked as long as this process or a program that it started lives; none: only the process counts.
+    pub alive: Option<PathBuf>,
     /// The git program.
     pub git: PathBuf,
     /// The environment git runs in; variables that point git at a repository are left out of it.
@@ -89,6 +91,8 @@ struct Inner {
     applies: PathBuf,
     /// Temporary indexes.
     scratch: PathBuf,
+    /// See [`Setup::alive`].
+    alive: Option<PathBuf>,
     /// Steps that run to their end although their caller has gone.
     steps: TaskTracker,
 }
@@ -100,6 +104,7 @@ impl Inner {
             locks: &self.locks,
             dir: &self.worktrees,
             scratch: &self.scratch,
+            alive: self.alive.as_deref(),
         }
     }
 
@@ -137,6 +142,7 @@ impl Repos {
             worktrees: setup.state_dir.join("worktrees"),
             applies: setup.state_dir.join("applies"),
             scratch: setup.state_dir.join("tmp"),
+            alive: setup.alive,
             steps: TaskTracker::new(),
         }))
     }
@@ -254,8 +260,8 @@ impl Repos {
             .await
     }
 
-    /// Goes on in the worktree at `path`, which an earlier attempt has left. Where that one was cut off before its base
-    /// was fixed, what it left is committed as work.
+    /// Goes on in the worktree at `path`, which an earlier attempt has left. What lies there uncommitted is
+    /// committed as work.
     ///
     /// # Errors
     ///
@@ -268,8 +274,8 @@ impl Repos {
         self.0.maker().open(path).await
     }
 
-    /// Fixes what counts as the base in `worktree`: call it after `setup`, before the worker starts. Only the first
-    /// attempt that comes so far fixes it; later ones find it fixed.
+    /// Fixes what counts as the base in `worktree`: call it after `setup`, before the worker starts, and also
+    /// where `setup` has failed. Work of earlier attempts stays work.
     ///
     /// # Errors
     ///
@@ -284,19 +290,6 @@ impl Repos {
         setup: SetupRan,
     ) -> Result<(), RepoError> {
         self.0.maker().seal(worktree, setup).await
-    }
-
-    /// Takes what a `setup` that failed has left in `worktree` as base; does nothing once the base is fixed.
-    ///
-    /// # Errors
-    ///
-    /// What git and the system say.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe at any point; call it again.
-    pub async fn keep_setup(&self, worktree: &mut Worktree) -> Result<(), RepoError> {
-        self.0.maker().keep_setup(worktree).await
     }
 
     /// Commits the work in `worktree`: all tracked and new, not ignored changes, on its own branch.

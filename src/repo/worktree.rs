@@ -4,9 +4,9 @@
 
 use super::git::Git;
 use super::inner::{self, Loose, Strays};
-use super::lock::{HeldFile, Lane, Locks, make_private_dir};
-use super::plumbing::{GITLINK, Name, Side, Spot, no_object};
-use super::record::{self, WorktreeRecord};
+use super::lock::{Lane, Locks, make_private_dir};
+use super::plumbing::{GITLINK, Merged, Name, Side, Spot, no_object};
+use super::record::{self, InUse, WorktreeRecord};
 use super::{Layout, RepoError, RepoPath, base, copy_files, head, status};
 use crate::model::{At, Attempt, BaseRef, DiffStat, Isolation, ItemIndex, WorkflowId};
 use std::collections::BTreeSet;
@@ -44,7 +44,9 @@ pub struct NewWorktree {
 #[derive(Debug)]
 pub struct Worktree {
     record: WorktreeRecord,
-    _in_use: HeldFile,
+    /// Whether the base of this attempt stands.
+    is_sealed: bool,
+    _in_use: InUse,
 }
 
 /// Whether `setup` lines ran in a worktree.
@@ -76,6 +78,11 @@ impl Worktree {
         &self.record
     }
 
+    /// Returns whether the base of this attempt stands: `setup` is over, and what changes now is work.
+    pub fn is_sealed(&self) -> bool {
+        self.is_sealed
+    }
+
     /// Returns its folder.
     pub fn path(&self) -> &Path {
         &self.record.path
@@ -91,6 +98,8 @@ pub(super) struct Maker<'a> {
     pub(super) dir: &'a Path,
     /// Holds temporary indexes.
     pub(super) scratch: &'a Path,
+    /// See [`super::Setup::alive`].
+    pub(super) alive: Option<&'a Path>,
 }
 
 impl Maker<'_> {
@@ -159,8 +168,8 @@ impl Maker<'_> {
         let id = wanted.workflow.to_string().to_lowercase();
         let key = &id[id.len().saturating_sub(KEY_CHARS)..];
         let (home, twin) = self.make_home(key, wanted)?;
-        let in_use =
-            record::claim(&home)?.ok_or_else(|| RepoError::WorktreeInUse { path: home.clone() })?;
+        let in_use = InUse::claim(&home, self.alive)?
+            .ok_or_else(|| RepoError::WorktreeInUse { path: home.clone() })?;
         let name = wanted.repo.name();
         let record = WorktreeRecord {
             repo: wanted.repo.as_str().to_owned(),
@@ -176,7 +185,6 @@ impl Maker<'_> {
                 format!("mahavishnu/{}/{name}", wanted.workflow)
             }),
             base_commit: base.commit.clone(),
-            sealed: false,
             start_commit: base.commit,
             base_branch: base.branch,
             // Counted later; whether it must be is known now.
@@ -188,6 +196,7 @@ impl Maker<'_> {
         record.save()?;
         Ok(Worktree {
             record,
+            is_sealed: false,
             _in_use: in_use,
         })
     }
@@ -225,8 +234,8 @@ impl Maker<'_> {
             .map(drop)
     }
 
-    /// Goes on in a worktree that was made before. Where its base does not stand yet, nobody can tell any more whose
-    /// the changes are that lie in it: they are kept as work.
+    /// Goes on in a worktree that was made before. What lies in it and was not committed is kept as work: a crash left
+    /// it, or somebody who looked after the last attempt.
     pub(super) async fn open(&self, path: &Path) -> Result<Worktree, RepoError> {
         let gone = || RepoError::WorktreeGone {
             path: path.to_owned(),
@@ -236,62 +245,76 @@ impl Maker<'_> {
         if !path.is_dir() {
             return Err(gone());
         }
-        let in_use = record::claim(home)?.ok_or_else(|| RepoError::WorktreeInUse {
+        let in_use = InUse::claim(home, self.alive)?.ok_or_else(|| RepoError::WorktreeInUse {
             path: path.to_owned(),
         })?;
         let mut worktree = Worktree {
             record: WorktreeRecord::load(home)?,
+            is_sealed: false,
             _in_use: in_use,
         };
         if !worktree.record.ready {
             return Err(gone());
         }
-        if !worktree.record.sealed && worktree.record.commit.is_none() {
-            let message = "Left by an attempt that was interrupted\n";
-            let (commit, _) = self.commit_all(&worktree.record, message).await?;
-            if commit != worktree.record.base_commit {
-                worktree.record.commit = Some(commit);
-                worktree.record.save()?;
-            }
-        }
+        let message = "Left between two attempts\n";
+        let (commit, _) = self.commit_all(&worktree.record, message).await?;
+        worktree.record.commit = (commit != worktree.record.base_commit).then_some(commit);
+        worktree.record.save()?;
         Ok(worktree)
     }
 
-    /// Fixes the base, once for all attempts: what `setup` did until now is not the worker's change.
+    /// Fixes the base of this attempt: what `setup` did until now is not the worker's change.
     pub(super) async fn seal(
         &self,
         worktree: &mut Worktree,
         setup: SetupRan,
     ) -> Result<(), RepoError> {
-        if worktree.record.sealed {
-            return Ok(());
-        }
         if setup == SetupRan::Yes {
             self.take_as_base(&mut worktree.record).await?;
+            worktree.record.save()?;
         }
-        worktree.record.sealed = true;
-        worktree.record.save()
+        worktree.is_sealed = true;
+        Ok(())
     }
 
-    /// Takes what `setup` left although it failed as base: no worker has run, so it is nobody's work. The next attempt's
-    /// `setup` goes on from there.
-    pub(super) async fn keep_setup(&self, worktree: &mut Worktree) -> Result<(), RepoError> {
-        if worktree.record.sealed {
-            return Ok(());
-        }
-        self.take_as_base(&mut worktree.record).await?;
-        worktree.record.save()
-    }
-
-    /// Commits what is there and counts it as base, unless that would make base of work.
+    /// Commits what `setup` did and counts it as base. Where there is work of earlier attempts already, it stays work.
     async fn take_as_base(&self, record: &mut WorktreeRecord) -> Result<(), RepoError> {
-        if record.commit.is_some() {
-            return Ok(());
-        }
-        let (commit, _) = self
+        let (now, _) = self
             .commit_all(record, "Base: copied files and setup\n")
             .await?;
-        record.base_commit = commit;
+        match record.commit.clone() {
+            None => record.base_commit = now,
+            Some(work) if work != now => self.rebase(record, &work, &now).await?,
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Makes a base that has, beside the old one, what was done between `work` and `now`. A commit with both as parents
+    /// keeps it reachable. Where `setup` and the work touch the same lines nobody can tell them apart: all is work.
+    async fn rebase(
+        &self,
+        record: &mut WorktreeRecord,
+        work: &str,
+        now: &str,
+    ) -> Result<(), RepoError> {
+        let spot = self.spot(record)?;
+        let base = record.base_commit.clone();
+        let mut tip = now.to_owned();
+        if let Merged::Clean(tree) = spot.merge(work, &base, now).await? {
+            let why = "Base: the setup of a later attempt\n";
+            let new_base = spot.commit_tree(&tree, &[&base], why).await?;
+            let tree = spot.tree_of(now).await?;
+            tip = spot.commit_tree(&tree, &[now, &new_base], why).await?;
+            let name = match &record.branch {
+                Some(branch) => format!("refs/heads/{branch}"),
+                None => "HEAD".to_owned(),
+            };
+            spot.update_ref(&name, &tip, Some(now), "mahavishnu: setup")
+                .await?;
+            record.base_commit = new_base;
+        }
+        record.commit = Some(tip);
         Ok(())
     }
 

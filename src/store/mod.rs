@@ -160,6 +160,11 @@ impl Store {
         self.inner.owners.share()
     }
 
+    /// Returns this server's ownership file, which is locked until every holder of [`Self::ownership_lock`] has ended.
+    pub fn ownership_file(&self) -> PathBuf {
+        self.inner.owners.my_file()
+    }
+
     /// Returns a number that changes when another process has written: cheap, for polling.
     ///
     /// Only its change means anything (`PRAGMA data_version` of the one connection that writes here).

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod clients;
+mod home;
 mod mcp_client;
 mod memory;
 mod process;

@@ -132,9 +132,10 @@ impl Workspace {
                 Ok(())
             }
             Place::Worktree(worktree) => {
-                if !worktree.record().sealed {
-                    let kept = repos.keep_setup(worktree).await;
-                    kept.map_err(|error| error.problem())?;
+                if !worktree.is_sealed() {
+                    // No worker has run: what is there was `setup`'s doing, and it failed.
+                    let sealed = repos.seal_base(worktree, SetupRan::Yes).await;
+                    sealed.map_err(|error| error.problem())?;
                 }
                 let committed = repos.commit_work(worktree, message).await;
                 let committed = committed.map_err(|error| error.problem())?;

@@ -61,6 +61,7 @@ impl Place {
             home: Some(self.base.join("home")),
             config_file: self.base.join("config.toml"),
             state_dir: self.state(),
+            alive: None,
             git: "git".into(),
             env: env(&self.base.join("home")),
         }
@@ -177,6 +178,7 @@ fn resolved(dir: &Path) -> RepoPath {
         home: None,
         config_file: "config.toml".into(),
         state_dir: "state".into(),
+        alive: None,
         git: "git".into(),
         env: Vec::new(),
     };

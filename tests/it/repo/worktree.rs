@@ -219,13 +219,25 @@ async fn the_setup_of_a_later_attempt_does_not_make_base_of_earlier_work() {
     seal(&mut worktree).await;
     let done = repos.commit_work(&mut worktree, "x").await;
     let done = done.expect("committed");
-    assert_eq!((done.changed, done.diff.files), (true, 2));
-    assert_eq!(worktree.record().base_commit, base);
+    assert_eq!((done.changed, done.diff.files), (true, 1));
+    assert_ne!(worktree.record().base_commit, base);
+    let reachable = repo.git(["rev-list", &done.commit]);
+    assert!(reachable.contains(&worktree.record().base_commit));
+
+    let mut worktree = again(&repos, worktree).await;
+    work.write("first", "touched by setup");
+    seal(&mut worktree).await;
+    let done = repos.commit_work(&mut worktree, "x").await;
+    let done = done.expect("committed");
+    assert_eq!((done.changed, done.diff.files), (true, 1));
     drop(worktree);
 
     let cleaned = repos.clean(CleanRequest::default()).await.expect("looked");
     assert_eq!((cleaned.removed.len(), cleaned.kept.len()), (0, 1));
-    assert_eq!(repo.git(["show", &format!("{}:first", done.commit)]), "1");
+    assert_eq!(
+        repo.git(["show", &format!("{}:first", done.commit)]),
+        "touched by setup"
+    );
 }
 
 #[tokio::test]
@@ -241,7 +253,8 @@ async fn what_a_failed_setup_left_is_base_and_what_a_crash_left_is_work() {
         let work = inside(&place, &worktree);
         work.write("half", "1");
         if !crashed {
-            repos.keep_setup(&mut worktree).await.expect("kept");
+            let sealed = repos.seal_base(&mut worktree, SetupRan::Yes).await;
+            sealed.expect("sealed");
             let done = repos.commit_work(&mut worktree, "x").await;
             assert!(!done.expect("committed").changed);
         }
@@ -253,7 +266,10 @@ async fn what_a_failed_setup_left_is_base_and_what_a_crash_left_is_work() {
             .expect("sealed");
         let done = repos.commit_work(&mut worktree, "x").await;
         let done = done.expect("committed");
-        assert_eq!((done.changed, done.diff.files > 0), (crashed, crashed));
+        assert_eq!(
+            (done.changed, done.diff.files),
+            (crashed, u32::from(crashed))
+        );
     }
 }
 
@@ -740,6 +756,41 @@ async fn a_worktree_is_gone_on_with_by_one_at_a_time() {
         repos.open_worktree(&repo.dir).await,
         Err(RepoError::WorktreeGone { .. })
     ));
+}
+
+#[tokio::test]
+async fn a_worktree_of_a_dead_server_is_in_use_as_long_as_its_programs_live() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let lock = place.base.join("server.lock");
+    let guardian = fs::File::create(&lock).expect("made");
+    guardian.lock().expect("free");
+    let mut setup = place.setup();
+    setup.alive = Some(lock);
+    let worktree = Repos::new(setup).create_worktree(wanted(repo.path())).await;
+    let worktree = worktree.expect("made");
+    let path = worktree.path().to_owned();
+    // As `kill -9` leaves it: the lock is free, the file still names the server.
+    let in_use = path.with_file_name("in-use");
+    let named = fs::read(&in_use).expect("readable");
+    assert!(!named.is_empty());
+    drop(worktree);
+    assert!(
+        fs::read(&in_use).expect("readable").is_empty(),
+        "over is over"
+    );
+    fs::write(&in_use, named).expect("written");
+
+    let next = place.repos();
+    let clean = async || next.clean(CleanRequest::default()).await.expect("looked");
+    let kept = clean().await.kept;
+    assert_eq!(kept[0].reason, "an item works in it");
+    assert!(matches!(
+        next.open_worktree(&path).await,
+        Err(RepoError::WorktreeInUse { .. })
+    ));
+    drop(guardian);
+    assert_eq!(clean().await.removed.len(), 1);
 }
 
 #[tokio::test]
