@@ -6,15 +6,28 @@
 
 mod peers;
 
-use divan::Bencher;
-use divan::counter::ItemsCount;
+#[path = "../harness/mod.rs"]
+mod harness;
+
+use harness::{Bench, Goal, Unit, pieces};
 use mahavishnu::model::Filter;
 use mahavishnu::orchestrator::router::{PoolKey, PoolSpec, Router};
 use peers::{BinaryHeap, Labelled, LinearScan, Order, OrderedSet};
+use std::hint::black_box;
 use std::sync::Mutex;
+use std::time::Instant;
 
 fn main() {
-    divan::main();
+    let bench = Bench::new("router");
+    let sizes: &[u32] = bench.size(&[10, 1_000, 100_000, 1_000_000], &[10, 1_000]);
+    for &pools in sizes {
+        for state in [State::Idle, State::Busy] {
+            unlabelled(&bench, state, pools);
+            labelled(&bench, state, pools);
+        }
+        two_threads(&bench, pools);
+        changes(&bench, pools);
+    }
 }
 
 /// Slots of each pool.
@@ -23,23 +36,14 @@ const SLOTS: u32 = 64;
 /// Slots taken in each pool on average while busy; so far below `SLOTS` that chance fills no pool.
 const TAKEN: u32 = 3;
 
-/// Iterations in a sample: enough that the timer and a cold start weigh nothing.
-const SAMPLE: u32 = 2_000;
+/// Iterations in a piece: enough that reading the clock weighs nothing.
+const PIECE: usize = 500;
+
+/// The most pools that are scanned one by one.
+const SCANNED: u32 = 1_000;
 
 /// In how many groups the labels divide the pools.
 const LABELS: u32 = 10;
-
-fn sizes() -> &'static [u32] {
-    if std::env::args().any(|arg| arg == "--bench") {
-        &[10, 1_000, 100_000, 1_000_000]
-    } else {
-        &[10, 1_000]
-    }
-}
-
-fn sizes_to_scan() -> &'static [u32] {
-    &[10, 1_000]
-}
 
 /// What is compared: choose the least-loaded pool and take its slot; give a slot back.
 trait Balancer {
@@ -208,100 +212,159 @@ impl Random {
     }
 }
 
-#[divan::bench(
-    types = [Router, BinaryHeap, OrderedSet, ByLabel<Router>, ByLabel<Labelled>, ByTwoLabels],
-    args = sizes(),
-    sample_size = SAMPLE,
-)]
-fn idle<B: Balancer>(bencher: Bencher<'_, '_>, pools: u32) {
-    let mut balancer = B::with(pools);
-    bencher.bench_local(|| {
-        let key = balancer.route();
-        balancer.release(key);
-    });
+/// How full the pools are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Busy,
 }
 
-#[divan::bench(
-    types = [Router, BinaryHeap, OrderedSet, ByLabel<Router>, ByLabel<Labelled>, ByTwoLabels],
-    args = sizes(),
-    sample_size = SAMPLE,
-)]
-fn busy<B: Balancer>(bencher: Bencher<'_, '_>, pools: u32) {
-    run_busy::<B>(bencher, pools);
-}
-
-#[divan::bench(types = [LinearScan], args = sizes_to_scan(), sample_size = SAMPLE)]
-fn busy_scan<B: Balancer>(bencher: Bencher<'_, '_>, pools: u32) {
-    run_busy::<B>(bencher, pools);
-}
-
-fn run_busy<B: Balancer>(bencher: Bencher<'_, '_>, pools: u32) {
+/// Returns a turn: pieces of one route and one release each.
+fn turn<B: Balancer>(bench: &Bench, state: State, pools: u32) -> impl FnMut() -> Vec<f64> + use<B> {
+    let count = bench.size(200, 2);
     let mut balancer = B::with(pools);
     let mut random = Random(42);
-    let mut taken: Vec<B::Key> = (0..pools * TAKEN).map(|_| balancer.route()).collect();
+    let taken = if state == State::Idle {
+        0
+    } else {
+        pools * TAKEN
+    };
+    let mut taken: Vec<B::Key> = (0..taken).map(|_| balancer.route()).collect();
     for _ in 0..taken.len() {
         let at = random.below(taken.len());
         balancer.release(taken[at]);
         taken[at] = balancer.route();
     }
-    bencher.bench_local(|| {
-        let key = balancer.route();
-        let at = random.below(taken.len());
-        let old = std::mem::replace(&mut taken[at], key);
-        balancer.release(old);
-    });
+    move || {
+        pieces(count, PIECE, || {
+            let key = balancer.route();
+            let old = match taken.len() {
+                0 => key,
+                taken_len => {
+                    let at = random.below(taken_len);
+                    std::mem::replace(&mut taken[at], key)
+                }
+            };
+            balancer.release(old);
+        })
+    }
 }
 
-#[divan::bench(types = [Router, BinaryHeap], args = sizes(), threads = [1, 2], sample_size = SAMPLE)]
-fn behind_a_mutex<B>(bencher: Bencher<'_, '_>, pools: u32)
+fn unlabelled(bench: &Bench, state: State, pools: u32) {
+    let mut figure = bench
+        .figure(format!("route and release, {state:?}"), Unit::Nanoseconds)
+        .of(pools)
+        .add("router", turn::<Router>(bench, state, pools))
+        .add("binary heap", turn::<BinaryHeap>(bench, state, pools))
+        .goal(Goal::AtMost(1.0))
+        .add("BTreeSet", turn::<OrderedSet>(bench, state, pools));
+    if pools <= SCANNED {
+        figure = figure.add("linear scan", turn::<LinearScan>(bench, state, pools));
+    }
+    figure.run();
+}
+
+fn labelled(bench: &Bench, state: State, pools: u32) {
+    bench
+        .figure(
+            format!("route and release by label, {state:?}"),
+            Unit::Nanoseconds,
+        )
+        .of(pools)
+        .add("router", turn::<ByLabel<Router>>(bench, state, pools))
+        .add(
+            "binary heaps",
+            turn::<ByLabel<Labelled>>(bench, state, pools),
+        )
+        .goal(Goal::AtMost(1.0))
+        .run();
+    bench
+        .figure(
+            format!("route and release by two labels, {state:?}"),
+            Unit::Nanoseconds,
+        )
+        .of(pools)
+        .add("router", turn::<ByTwoLabels>(bench, state, pools))
+        .run();
+}
+
+/// Route and release behind a mutex, all threads together.
+fn threads<B>(bench: &Bench, pools: u32, threads: usize) -> impl FnMut() -> Vec<f64> + use<B>
 where
     B: Balancer + Send,
 {
     let balancer = Mutex::new(B::with(pools));
-    bencher.counter(ItemsCount::new(1_u32)).bench(|| {
-        let key = balancer.lock().expect("no panic while locked").route();
-        balancer.lock().expect("no panic while locked").release(key);
-    });
+    let each = bench.size(200_000, 100);
+    move || {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    for _ in 0..each {
+                        let key = balancer.lock().expect("no panic while locked").route();
+                        balancer.lock().expect("no panic while locked").release(key);
+                    }
+                });
+            }
+        });
+        vec![(threads * each) as f64 / start.elapsed().as_secs_f64()]
+    }
 }
 
-#[divan::bench(args = sizes(), sample_size = SAMPLE)]
-fn peek(bencher: Bencher<'_, '_>, pools: u32) {
-    let router = Router::with(pools);
+fn two_threads(bench: &Bench, pools: u32) {
+    bench
+        .figure(
+            "route and release behind a mutex, 2 threads",
+            Unit::PerSecond,
+        )
+        .of(pools)
+        .add("router", threads::<Router>(bench, pools, 2))
+        .add("router, 1 thread", threads::<Router>(bench, pools, 1))
+        .goal(Goal::AtLeast(1.0))
+        .add(
+            "binary heap, 2 threads",
+            threads::<BinaryHeap>(bench, pools, 2),
+        )
+        .run();
+}
+
+/// Reads and changes that are no routing.
+fn changes(bench: &Bench, pools: u32) {
+    let count = bench.size(200, 2);
+    let mut router = <ByLabel<Router> as Balancer>::with(pools);
+    let mut keys: Vec<PoolKey> = router.inner.iter().map(|(key, _)| key).collect();
+    let mut random = Random(42);
     let any = Filter::default();
-    bencher.bench_local(|| router.peek(divan::black_box(&any)));
-}
-
-#[divan::bench(args = sizes(), sample_size = SAMPLE)]
-fn rescale(bencher: Bencher<'_, '_>, pools: u32) {
-    let mut router = Router::with(pools);
-    let keys: Vec<PoolKey> = router.iter().map(|(key, _)| key).collect();
-    let mut random = Random(42);
-    bencher.bench_local(|| {
-        let key = keys[random.below(keys.len())];
-        let slots = u32::try_from(1 + random.below(16)).expect("at most 16");
-        router.rescale(key, slots);
-    });
-}
-
-#[divan::bench(args = sizes(), sample_size = SAMPLE)]
-fn remove_and_add(bencher: Bencher<'_, '_>, pools: u32) {
-    let mut router = Router::with(pools);
-    let mut keys: Vec<PoolKey> = router.iter().map(|(key, _)| key).collect();
-    let mut random = Random(42);
-    bencher.bench_local(|| {
-        let at = random.below(keys.len());
-        let old = router.spec(keys[at]).expect("live");
-        router.remove(keys[at]);
-        keys[at] = router.insert(old).expect("its name is free again");
-    });
-}
-
-#[divan::bench(args = sizes(), sample_size = SAMPLE)]
-fn explain_ten(bencher: Bencher<'_, '_>, pools: u32) {
-    let router = ByLabel::<Router>::with(pools);
-    bencher.bench_local(|| {
-        router
-            .inner
-            .explain(divan::black_box(&router.filters[3]), 10)
-    });
+    let figure = |name: &str| bench.figure(name, Unit::Nanoseconds).of(pools);
+    figure("peek")
+        .add("router", || {
+            pieces(count, PIECE, || router.inner.peek(black_box(&any)))
+        })
+        .run();
+    figure("explain ten candidates")
+        .add("router", || {
+            pieces(count, PIECE / 10, || {
+                router.inner.explain(black_box(&router.filters[3]), 10)
+            })
+        })
+        .run();
+    figure("rescale")
+        .add("router", || {
+            pieces(count, PIECE, || {
+                let key = keys[random.below(keys.len())];
+                let slots = u32::try_from(1 + random.below(16)).expect("at most 16");
+                router.inner.rescale(key, slots);
+            })
+        })
+        .run();
+    figure("remove and add")
+        .add("router", || {
+            pieces(count, PIECE, || {
+                let at = random.below(keys.len());
+                let old = router.inner.spec(keys[at]).expect("live");
+                router.inner.remove(keys[at]);
+                keys[at] = router.inner.insert(old).expect("its name is free again");
+            })
+        })
+        .run();
 }

@@ -54,7 +54,7 @@ pub struct Wait {
 /// One call's way back to its caller.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The host program's name and version, as it told them.
+    /// The host program's name, as it told it.
     pub client: Option<String>,
     /// The longest the host is known to wait for an answer.
     pub host_wait_cap: Duration,

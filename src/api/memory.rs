@@ -269,9 +269,30 @@ pub struct SourceAnswer {
     /// How old a cached answer is, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_s: Option<f64>,
+    /// Whether so much matched that only a part of it was ranked: there may be better hits than those shown. More
+    /// words or a filter make it exact.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub approximate: bool,
+    /// What was done to the query: which part was ranked, that it was cut or searched for any of its words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
+}
+
+impl SourceAnswer {
+    /// Returns the row of a source of which there is no more to say.
+    pub fn new(name: impl Into<String>, status: SourceStatus) -> Self {
+        Self {
+            name: name.into(),
+            status,
+            age_s: None,
+            approximate: false,
+            notes: Vec::new(),
+            error: None,
+        }
+    }
 }
 
 /// Result of `cross_pool_search`.

@@ -9,10 +9,12 @@ pub mod call;
 mod exit;
 mod flags;
 mod schemas;
+mod sections;
 
 pub use args::{Invocation, parse};
 pub use call::{Call, ServerProgram};
 pub use schemas::{SchemasError, write as write_schemas};
+pub use sections::with_section;
 
 /// What ends the process with something to say and a status.
 #[derive(Debug, thiserror::Error)]

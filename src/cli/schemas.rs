@@ -1,13 +1,14 @@
 //! The generated files: one schema per tool, the config's schema, and the README's table of tools.
 
+use super::sections::with_section;
 use crate::config;
 use crate::server::tools::{self, ToolSpec};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-const BEGIN: &str = "<!-- tools:begin -->";
-const END: &str = "<!-- tools:end -->";
+/// The README's section that holds the table of tools.
+const SECTION: &str = "tools";
 
 /// Why a generated file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +17,7 @@ pub enum SchemasError {
     #[error("write {0}")]
     File(PathBuf, #[source] std::io::Error),
     /// The README has no place for the table.
-    #[error("{0} has no lines `{BEGIN}` and `{END}`")]
+    #[error("{0} has no lines `<!-- tools:begin -->` and `<!-- tools:end -->`")]
     Markers(PathBuf),
 }
 
@@ -35,7 +36,8 @@ pub fn write(dir: &Path) -> Result<(), SchemasError> {
     let readme = dir.join("README.md");
     let text = std::fs::read_to_string(&readme)
         .map_err(|source| SchemasError::File(readme.clone(), source))?;
-    let text = with_table(&text).ok_or_else(|| SchemasError::Markers(readme.clone()))?;
+    let text = with_section(&text, SECTION, &table())
+        .ok_or_else(|| SchemasError::Markers(readme.clone()))?;
     put(&readme, &text)
 }
 
@@ -59,18 +61,6 @@ fn snapshot(tool: &ToolSpec) -> Value {
 
 fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
-}
-
-/// Returns `readme` with the table between the markers; none where there are no markers.
-fn with_table(readme: &str) -> Option<String> {
-    let begin = readme.find(BEGIN)? + BEGIN.len();
-    let end = begin + readme[begin..].find(END)?;
-    Some(format!(
-        "{}\n{}{}",
-        &readme[..begin],
-        table(),
-        &readme[end..]
-    ))
 }
 
 fn table() -> String {
@@ -120,16 +110,8 @@ mod tests {
         assert_eq!(stored, expected, "schemas/ has other files: {UPDATE}");
         let readme = std::fs::read_to_string(root.join("README.md")).expect("a README");
         assert!(
-            with_table(&readme).is_some_and(|new| new == readme),
+            with_section(&readme, SECTION, &table()).is_some_and(|new| new == readme),
             "the README's table of tools is not what the code says: {UPDATE}"
         );
-    }
-
-    #[test]
-    fn a_readme_without_markers_is_left_alone() {
-        assert_eq!(with_table("no markers"), None);
-        let once = with_table(&format!("a\n{BEGIN}\nold\n{END}\nb\n")).expect("markers");
-        assert!(!once.contains("old") && once.ends_with(&format!("{END}\nb\n")));
-        assert_eq!(with_table(&once).as_ref(), Some(&once));
     }
 }

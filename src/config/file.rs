@@ -72,18 +72,25 @@ pub(super) struct WorkerEntry {
     pub(super) server: Option<PeerEntry>,
     /// For `mcp`: the tool to call.
     pub(super) tool: Option<String>,
-    /// For `mcp`: the tool's arguments; `{repo}`, `{task}`, `{item}` and `{workflow_id}` are replaced in texts.
+    /// For `mcp`: the tool's arguments; `{repo}`, `{task}`, `{item}` and `{workflow_id}` are replaced in texts, at any
+    /// depth. A tool whose arguments name `{repo}` is taken to work on the files of this machine.
     pub(super) arguments: Option<Map<String, Value>>,
 }
 
-/// How another MCP server is reached: exactly one of the two.
+/// How another MCP server is reached: exactly one of `url` and `command`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct PeerEntry {
     /// Its streamable HTTP endpoint, such as `http://127.0.0.1:8678/mcp`.
     pub(super) url: Option<String>,
+    /// HTTP headers sent with every request, such as `Authorization`; with `url` only.
+    pub(super) headers: BTreeMap<String, String>,
     /// The program and its arguments that speak MCP on stdio.
     pub(super) command: Option<Vec<String>>,
+    /// Names of the server's own environment variables that the program gets; with `command` only.
+    pub(super) env_pass: Vec<String>,
+    /// Environment variables of the program with their values; with `command` only.
+    pub(super) env: BTreeMap<String, String>,
 }
 
 /// Bounds of runs.

@@ -159,6 +159,11 @@ impl WorkerKind {
             Self::SessionBuddy(_) => "session-buddy",
         }
     }
+
+    /// Returns whether tasks go to another server.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Mcp(_) | Self::SessionBuddy(_))
+    }
 }
 
 /// How programs are run.
@@ -197,8 +202,11 @@ pub struct McpConfig {
     pub server: PeerConfig,
     /// The tool's name.
     pub tool: String,
-    /// Its arguments; `{repo}`, `{task}`, `{item}` and `{workflow_id}` are replaced in texts.
+    /// Its arguments; `{repo}`, `{task}`, `{item}` and `{workflow_id}` are replaced in texts, at any depth. Where `{repo}`
+    /// occurs, the tool is taken to work on the files of this machine.
     pub arguments: serde_json::Map<String, serde_json::Value>,
+    /// Which programs a call may name in `setup` and `verify`.
+    pub allow: Allow,
 }
 
 /// Which Session-Buddy runs the tasks.
@@ -209,17 +217,23 @@ pub struct SessionBuddyConfig {
 }
 
 /// How another MCP server is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PeerConfig {
     /// Streamable HTTP at this URL.
     Http {
         /// The URL, `http` or `https`.
         url: String,
+        /// Headers sent with every request.
+        headers: BTreeMap<String, String>,
     },
     /// Started as a child with this argv, spoken to over its stdio.
     Stdio {
         /// The argv, never empty.
         command: Vec<String>,
+        /// Which variables of the server's own environment are handed on.
+        env_pass: Vec<String>,
+        /// Variables with their values.
+        env: BTreeMap<String, String>,
     },
 }
 

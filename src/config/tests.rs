@@ -64,7 +64,8 @@ fn the_example_sets_every_key_and_loads() {
     assert_eq!(
         config.session_buddy,
         Some(PeerConfig::Http {
-            url: "http://127.0.0.1:8678/mcp".into()
+            url: "http://127.0.0.1:8678/mcp".into(),
+            headers: BTreeMap::new(),
         })
     );
 }
@@ -318,6 +319,50 @@ fn a_wrong_value_is_named_with_its_line_and_what_it_may_be() {
             "http://",
         ),
         (
+            worker(
+                "kind = 'mcp'\nserver.url = 'http://x'\ntool = 't'\narguments.a = ['in {repository}']",
+            ),
+            "`workers.w.arguments.a[0]` has {repository}, which is no placeholder; did you mean {repo}?",
+            "{task}",
+        ),
+        (
+            worker("kind = 'mcp'\nserver.url = 'http://x'\ntool = 't'\nallow = ['']"),
+            "`workers.w.allow[0]` is",
+            "",
+        ),
+        (
+            worker("kind = 'mcp'\nserver.url = 'http://x'\nserver.env.A = 'b'\ntool = 't'"),
+            "`workers.w.server.env` goes with command only",
+            "give command",
+        ),
+        (
+            worker("kind = 'mcp'\nserver.command = ['x']\nserver.headers.A = 'b'\ntool = 't'"),
+            "`workers.w.server.headers` goes with url only",
+            "give url",
+        ),
+        (
+            worker(
+                "kind = 'mcp'\nserver.url = 'http://x'\nserver.headers.'a b' = 'secret'\ntool = 't'",
+            ),
+            "`workers.w.server.headers.a b` is no HTTP header",
+            "letters",
+        ),
+        (
+            worker("kind = 'mcp'\nserver.url = 'http://x'"),
+            "`workers.w.tool` is missing",
+            "the name of one",
+        ),
+        (
+            worker("kind = 'mcp'\nserver.url = 'http://x'\ntool = 't'\ncommand = ['c']"),
+            "`workers.w.command` does not belong",
+            "remove it",
+        ),
+        (
+            worker("kind = 'session-buddy'\nserver.url = 'http://x'\nallow = ['git']"),
+            "`workers.w.allow` does not belong",
+            "remove it",
+        ),
+        (
             worker("kind = 'session-buddy'"),
             "`workers.w.server` is missing",
             "[session_buddy]",
@@ -397,4 +442,12 @@ fn no_text_makes_it_panic() {
     proptest!(|(parts in prop::collection::vec(pieces, 0..12))| {
         let _checked = read(&parts.concat());
     });
+}
+
+#[test]
+fn braces_that_are_no_placeholders_stay_in_a_tools_arguments() {
+    let text = "[workers.x]\nkind = 'mcp'\nserver.url = 'http://a'\ntool = 't'\n\
+                arguments.text = 'fn main() {} {prompt} {x {task}'";
+    let config = read(text).unwrap_or_else(|error| panic!("{}", error.problem().message));
+    assert!(config.workers["x"].kind.is_remote());
 }

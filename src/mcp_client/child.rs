@@ -1,85 +1,86 @@
 //! A server that runs as a child process: its own group, its stderr kept for error messages, its end.
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use super::error::chain;
+use crate::process::{Processes, Program, SpawnError, Talking, find_program};
 use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::net::unix::pipe;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::timeout;
 
 /// How much of the end of stderr is kept, in bytes.
 const STDERR_TAIL: usize = 4096;
-/// How often the end of the process is looked for while it is asked to end.
-const POLL: Duration = Duration::from_millis(20);
+
+/// Starts the servers that are child processes, so that none outlives this process, however it ends.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    /// What starts them.
+    pub processes: Processes,
+    /// The folder they run in, an absolute path; relative program paths begin there.
+    pub cwd: PathBuf,
+}
 
 /// A running server and everything that it started in its process group.
 ///
-/// Dropping it kills the group. The leader is not reaped before that, so that its id cannot mean another group.
+/// Dropping it kills the group.
 #[derive(Debug)]
 pub(super) struct ChildGroup {
-    child: Child,
-    group: Option<Pid>,
+    talking: Talking,
     stderr: Arc<Mutex<VecDeque<u8>>>,
     // Ends with the child; aborted when this is dropped.
     drain: JoinSet<()>,
 }
 
-/// The pipes that carry the protocol.
-pub(super) type Pipes = (ChildStdout, ChildStdin);
-
 impl ChildGroup {
-    /// Starts `argv` in a process group of its own with exactly the environment `env`.
+    /// Starts `argv` in a process group of its own with the environment `env`.
     ///
     /// # Errors
     ///
-    /// When the program cannot be started.
+    /// The program is not there, or nothing can be started.
     pub(super) fn start(
+        launcher: &Launcher,
         argv: &[String],
         env: &[(String, String)],
-    ) -> std::io::Result<(Self, Pipes)> {
-        let (program, arguments) = argv.split_first().ok_or_else(|| {
-            std::io::Error::new(std::io::ErrorKind::InvalidInput, "the command is empty")
+    ) -> Result<(Self, (pipe::Receiver, pipe::Sender)), SpawnError> {
+        let program = argv.first().map(String::as_str).unwrap_or_default();
+        let path = env.iter().find(|(name, _)| name == "PATH");
+        let path = path.map(|(_, value)| value.as_str()).unwrap_or_default();
+        let program = find_program(OsStr::new(program), OsStr::new(path), &launcher.cwd)?;
+        let text = |part: &String| OsString::from(part);
+        let (talking, pipes) = launcher.processes.talk(Program {
+            program,
+            args: argv.iter().skip(1).map(text).collect(),
+            cwd: launcher.cwd.clone(),
+            env: env
+                .iter()
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
         })?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(env.iter().map(|(name, value)| (name, value)))
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
-        let (Some(stdin), Some(stdout), Some(errors)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
-            return Err(std::io::Error::other("the child's pipes are missing"));
-        };
-        let group = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .and_then(Pid::from_raw);
         // std mutex: held for the copy of a few kilobytes, never across an await.
         let stderr = Arc::new(Mutex::new(VecDeque::new()));
         let mut drain = JoinSet::new();
-        drain.spawn(keep_tail(errors, Arc::clone(&stderr)));
+        drain.spawn(keep_tail(pipes.stderr, Arc::clone(&stderr)));
         let started = Self {
-            child,
-            group,
+            talking,
             stderr,
             drain,
         };
-        Ok((started, (stdout, stdin)))
+        Ok((started, (pipes.stdout, pipes.stdin)))
     }
 
-    /// Returns the end of what the program wrote to stderr before it ended or, if it goes on, before a short wait ends.
-    pub(super) async fn last_words(&mut self) -> String {
+    /// Returns why the program never ran, or the end of what it wrote to stderr before it ended or, if it goes on, before
+    /// a short wait ends.
+    pub(super) async fn last_words(mut self) -> String {
         // Its pipes break before its last words were read here.
         const WAIT: Duration = Duration::from_millis(500);
-        let read = tokio::time::timeout(WAIT, self.drain.join_next()).await;
-        if read.is_err() {
+        if let Ok(Err(never_ran)) = timeout(WAIT, self.talking.ended()).await {
+            return chain(&never_ran);
+        }
+        if timeout(WAIT, self.drain.join_next()).await.is_err() {
             tracing::debug!("the program goes on after it closed its pipes");
         }
         let Ok(tail) = self.stderr.lock() else {
@@ -97,56 +98,17 @@ impl ChildGroup {
     ///
     /// When dropped, the group is killed at once.
     pub(super) async fn end(mut self, grace: Duration) {
-        if !self.ended_within(grace).await {
-            self.signal(Signal::TERM);
-            self.ended_within(grace).await;
+        if timeout(grace, self.talking.ended()).await.is_ok() {
+            return;
         }
-        self.kill();
-        // The leader is dead or just got SIGKILL; an error means that it is reaped already.
-        if let Err(error) = self.child.wait().await {
-            tracing::debug!(%error, "the child was already reaped");
+        self.talking.ask_to_end();
+        if timeout(grace, self.talking.ended()).await.is_ok() {
+            return;
         }
-    }
-
-    async fn ended_within(&self, grace: Duration) -> bool {
-        let deadline = Instant::now() + grace;
-        loop {
-            if self.has_ended() {
-                return true;
-            }
-            if Instant::now() >= deadline {
-                return false;
-            }
-            tokio::time::sleep(POLL).await;
+        self.talking.kill();
+        if timeout(grace, self.talking.ended()).await.is_err() {
+            tracing::debug!("the program takes long to die; its guardian sees to it");
         }
-    }
-
-    /// Looks without reaping, so that the group's id stays taken.
-    fn has_ended(&self) -> bool {
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        match self.group {
-            Some(leader) => !matches!(waitid(WaitId::Pid(leader), look), Ok(None)),
-            None => true,
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group
-            && let Err(error) = kill_process_group(group, signal)
-        {
-            tracing::debug!(%error, "the child's group is gone");
-        }
-    }
-
-    fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        self.group = None;
-    }
-}
-
-impl Drop for ChildGroup {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

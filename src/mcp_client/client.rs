@@ -1,12 +1,17 @@
 //! The client handle: lazy connection, deadlines, session renewal, breaker.
 
+use super::child::Launcher;
 use super::connect::{CallFailure, Connection, Endpoint, call_failure};
 use super::error::{ClientError, NotSent, Unclear};
+use super::progress::{OnProgress, call_tool};
 use crate::resilience::{Backoff, Breaker, BreakerState, Permit};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared as SharedFuture};
-use rmcp::model::{CallToolRequestParams, CallToolResponse, CallToolResult, JsonObject, Tool};
-use rmcp::service::{Peer, RoleClient, ServiceError};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, JsonObject,
+    ResourceContents, Tool,
+};
+use rmcp::service::ServiceError;
 use serde_json::Value;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +32,11 @@ pub struct ClientSettings {
     pub breaker_rest: (Duration, Duration),
     /// The seed of the jitter.
     pub seed: u64,
+    /// The largest answer that is read, in bytes: a full listing of a memory server is megabytes. A larger one fails its
+    /// call, and over stdio ends the session.
+    pub max_answer: usize,
+    /// What starts a server that is a child process; without it, none is.
+    pub launcher: Option<Launcher>,
 }
 
 impl ClientSettings {
@@ -38,6 +48,8 @@ impl ClientSettings {
             breaker_threshold: 5,
             breaker_rest: (Duration::from_millis(500), Duration::from_secs(15)),
             seed: u64::from(std::process::id()),
+            max_answer: 64 << 20,
+            launcher: None,
         }
     }
 }
@@ -47,7 +59,7 @@ impl ClientSettings {
 pub struct CallReply {
     /// Whether the tool says that it failed.
     pub is_error: bool,
-    /// Its text blocks, joined by newlines.
+    /// Its text blocks and embedded texts, joined by newlines; in place of a block that is no text, what it is.
     pub text: String,
     /// Its structured content.
     pub structured: Option<Value>,
@@ -68,6 +80,7 @@ pub struct ServerInfo {
 #[derive(Debug, Clone)]
 pub struct McpClient {
     shared: Arc<Shared>,
+    guarded: bool,
 }
 
 #[derive(Debug)]
@@ -110,6 +123,19 @@ impl McpClient {
                 breaker: Mutex::new(breaker),
                 losses: AtomicU64::new(0),
             }),
+            guarded: true,
+        }
+    }
+
+    /// Returns a handle to the same session whose calls neither ask the breaker nor tell it.
+    ///
+    /// For calls whose failures say more about what was asked than about the server: one caller's deadlines must not
+    /// keep another's call from being sent.
+    #[must_use]
+    pub fn unguarded(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            guarded: false,
         }
     }
 
@@ -130,11 +156,33 @@ impl McpClient {
         arguments: JsonObject,
         deadline: Instant,
     ) -> Result<CallReply, ClientError> {
+        self.call_watched(tool, arguments, deadline, Arc::new(|_| {}))
+            .await
+    }
+
+    /// Calls a tool and tells `on_progress` each step that the server reports of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::call`].
+    pub async fn call_watched(
+        &self,
+        tool: &str,
+        arguments: JsonObject,
+        deadline: Instant,
+        on_progress: OnProgress,
+    ) -> Result<CallReply, ClientError> {
         let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
         let response = self
-            .request(tool, deadline, |peer| {
-                let params = params.clone();
-                async move { peer.call_tool_once(params).await }
+            .request(tool, deadline, |connection| {
+                let (params, on_progress) = (params.clone(), Arc::clone(&on_progress));
+                async move {
+                    call_tool(&connection.peer, &connection.listener, params, on_progress).await
+                }
             })
             .await?;
         match response {
@@ -156,8 +204,8 @@ impl McpClient {
     ///
     /// As [`Self::call`].
     pub async fn list_tools(&self, deadline: Instant) -> Result<Vec<Tool>, ClientError> {
-        self.request("tools/list", deadline, |peer| async move {
-            peer.list_all_tools().await
+        self.request("tools/list", deadline, |connection| async move {
+            connection.peer.list_all_tools().await
         })
         .await
     }
@@ -209,10 +257,14 @@ impl McpClient {
         send: F,
     ) -> Result<T, ClientError>
     where
-        F: Fn(Peer<RoleClient>) -> Answer,
+        F: Fn(Arc<Connection>) -> Answer,
         Answer: Future<Output = Result<T, ServiceError>>,
     {
-        let pass = self.shared.admit()?;
+        let pass = if self.guarded {
+            Some(self.shared.admit()?)
+        } else {
+            None
+        };
         let first = self.try_once(what, deadline, &send).await;
         let result = match first {
             Err(CallFailure::SessionLost) => self.try_once(what, deadline, &send).await,
@@ -222,7 +274,9 @@ impl McpClient {
             CallFailure::Other(error) => error,
             CallFailure::SessionLost => self.shared.not_sent(NotSent::SessionLost),
         });
-        pass.record(result.as_ref().err());
+        if let Some(pass) = pass {
+            pass.record(result.as_ref().err());
+        }
         result
     }
 
@@ -233,7 +287,7 @@ impl McpClient {
         send: &F,
     ) -> Result<T, CallFailure>
     where
-        F: Fn(Peer<RoleClient>) -> Answer,
+        F: Fn(Arc<Connection>) -> Answer,
         Answer: Future<Output = Result<T, ServiceError>>,
     {
         let shared = &self.shared;
@@ -246,7 +300,7 @@ impl McpClient {
             .await
             .unwrap_or(Err(NotSent::Deadline))
             .map_err(not_sent)?;
-        let answer = timeout_at(deadline, send(connection.peer.clone())).await;
+        let answer = timeout_at(deadline, send(Arc::clone(&connection))).await;
         let name = &shared.settings.name;
         match answer {
             Ok(Ok(answer)) => Ok(answer),
@@ -320,9 +374,10 @@ impl Shared {
 
     fn connect(&self) -> Connecting {
         let endpoint = self.endpoint.clone();
-        let limit = self.settings.connect_timeout;
+        let settings = self.settings.clone();
         async move {
-            let opened = tokio::time::timeout(limit, Connection::open(&endpoint)).await;
+            let opening = Connection::open(&endpoint, &settings);
+            let opened = tokio::time::timeout(settings.connect_timeout, opening).await;
             let unanswered = || NotSent::Connect("the handshake was not answered in time".into());
             opened.unwrap_or_else(|_| Err(unanswered())).map(Arc::new)
         }
@@ -373,15 +428,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn reply(result: CallToolResult) -> CallReply {
-    let texts: Vec<&str> = result
-        .content
-        .iter()
-        .filter_map(|block| block.as_text())
-        .map(|block| block.text.as_str())
-        .collect();
+    let texts: Vec<String> = result.content.iter().map(text_of).collect();
     CallReply {
         is_error: result.is_error.unwrap_or(false),
         text: texts.join("\n"),
         structured: result.structured_content,
+    }
+}
+
+/// Returns what a block says; of one that is no text, what it is.
+fn text_of(block: &ContentBlock) -> String {
+    match block {
+        ContentBlock::Text(block) => block.text.clone(),
+        ContentBlock::Image(image) => format!("[an image, {}]", image.mime_type),
+        ContentBlock::Audio(audio) => format!("[a sound, {}]", audio.mime_type),
+        ContentBlock::ResourceLink(link) => link.uri.clone(),
+        ContentBlock::Resource(embedded) => match &embedded.resource {
+            ResourceContents::TextResourceContents { text, .. } => text.clone(),
+            ResourceContents::BlobResourceContents { uri, .. } => format!("[data, {uri}]"),
+            _ => "[a resource]".to_owned(),
+        },
+        _ => "[a block of an unknown kind]".to_owned(),
     }
 }

@@ -1,10 +1,14 @@
 //! From an endpoint to a session, and from rmcp's errors to what they say about execution.
 
 use super::child::ChildGroup;
+use super::client::ClientSettings;
 use super::error::{ClientError, NotSent, Unclear, chain, excerpt};
 use super::http::{Backend, RedirectRefused};
+use super::progress::Listener;
+use crate::config::PeerConfig;
+use crate::process::base_env;
 use reqwest::header::{HeaderName, HeaderValue};
-use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
+use rmcp::model::ProtocolVersion;
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, ClientServiceExt, Peer, RoleClient, RunningService,
     ServiceError,
@@ -15,6 +19,7 @@ use rmcp::transport::streamable_http_client::{
     StreamableHttpClientTransport, StreamableHttpClientTransportConfig, StreamableHttpError,
 };
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,26 +42,60 @@ pub enum Endpoint {
     },
 }
 
+impl Endpoint {
+    /// Returns where the config says that a server is; one that is started as a child gets of `env`, this server's own
+    /// environment, what every program gets and what the config passes on.
+    pub fn of(peer: &PeerConfig, env: &[(OsString, OsString)]) -> Self {
+        let text = |part: OsString| part.to_string_lossy().into_owned();
+        match peer {
+            PeerConfig::Http { url, headers } => Self::Http {
+                url: url.clone(),
+                headers: headers.clone().into_iter().collect(),
+            },
+            PeerConfig::Stdio {
+                command,
+                env_pass,
+                env: set,
+            } => {
+                let set = set.iter().map(|(name, value)| (name.into(), value.into()));
+                let set: Vec<(OsString, OsString)> = set.collect();
+                let whole = base_env(env.iter().cloned(), env_pass, &set);
+                Self::Stdio {
+                    command: command.clone(),
+                    env: whole
+                        .into_iter()
+                        .map(|(name, value)| (text(name), text(value)))
+                        .collect(),
+                }
+            }
+        }
+    }
+}
+
 /// How long a TCP and TLS connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many POSTs rmcp sends at once; above any concurrency that a caller here chooses.
-const MAX_POSTS: usize = 1024;
-/// The largest answer that is read, in bytes: a full listing of a memory server is megabytes.
-const MAX_ANSWER: usize = 64 * 1024 * 1024;
+/// How many POSTs rmcp sends at once, cancellations among them; above what the slots of a few pools add up to, since
+/// the slots alone limit the calls.
+const MAX_POSTS: usize = 100_000;
 
 /// An initialized session.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: Peer<RoleClient>,
+    pub(super) listener: Listener,
     // std mutexes: each is locked once, to take its content out at the end.
-    service: Mutex<Option<RunningService<RoleClient, ClientConfig>>>,
+    service: Mutex<Option<RunningService<RoleClient, Listener>>>,
     child: Mutex<Option<ChildGroup>>,
 }
 
 impl Connection {
     /// Connects and initializes: the handshake of all protocol versions up to 2025-11-25 first, then the later one.
-    pub(super) async fn open(endpoint: &Endpoint) -> Result<Self, NotSent> {
-        let refused = match Self::open_with(endpoint, ClientLifecycleMode::Initialize).await {
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        settings: &ClientSettings,
+    ) -> Result<Self, NotSent> {
+        let greet = ClientLifecycleMode::Initialize;
+        let refused = match Self::open_with(endpoint, settings, greet).await {
             Err(refused @ NotSent::Handshake(_)) => refused,
             other => return other,
         };
@@ -64,22 +103,29 @@ impl Connection {
             preferred_versions: vec![ProtocolVersion::V_2026_07_28],
         };
         // The first refusal is the one to tell: most servers know only that handshake.
-        Self::open_with(endpoint, modern).await.map_err(|_| refused)
+        let opened = Self::open_with(endpoint, settings, modern).await;
+        opened.map_err(|_| refused)
     }
 
     async fn open_with(
         endpoint: &Endpoint,
+        settings: &ClientSettings,
         lifecycle: ClientLifecycleMode,
     ) -> Result<Self, NotSent> {
         match endpoint {
-            Endpoint::Http { url, headers } => Self::open_http(url, headers, lifecycle).await,
-            Endpoint::Stdio { command, env } => Self::open_stdio(command, env, lifecycle).await,
+            Endpoint::Http { url, headers } => {
+                Self::open_http(url, headers, settings, lifecycle).await
+            }
+            Endpoint::Stdio { command, env } => {
+                Self::open_stdio(command, env, settings, lifecycle).await
+            }
         }
     }
 
     async fn open_http(
         url: &str,
         headers: &[(String, String)],
+        settings: &ClientSettings,
         lifecycle: ClientLifecycleMode,
     ) -> Result<Self, NotSent> {
         let backend = Backend::new(CONNECT_TIMEOUT).map_err(|error| NotSent::Tls(chain(&error)))?;
@@ -88,12 +134,12 @@ impl Connection {
         let mut config = StreamableHttpClientTransportConfig::with_uri(url)
             .custom_headers(header_map(headers)?)
             .max_concurrent_requests(MAX_POSTS)
-            .max_sse_event_size(MAX_ANSWER)
-            .max_json_response_size(MAX_ANSWER)
+            .max_sse_event_size(settings.max_answer)
+            .max_json_response_size(settings.max_answer)
             .reinit_on_expired_session(false);
         config.retry_config = Arc::new(NeverRetry::default());
         let transport = StreamableHttpClientTransport::with_client(backend, config);
-        let service = client_config()
+        let service = Listener::default()
             .serve_with_lifecycle(transport, lifecycle)
             .await
             .map_err(|error| handshake_error(&error, ""))?;
@@ -103,13 +149,18 @@ impl Connection {
     async fn open_stdio(
         command: &[String],
         env: &[(String, String)],
+        settings: &ClientSettings,
         lifecycle: ClientLifecycleMode,
     ) -> Result<Self, NotSent> {
-        let (mut child, (stdout, stdin)) =
-            ChildGroup::start(command, env).map_err(|error| NotSent::Spawn(chain(&error)))?;
+        let Some(launcher) = &settings.launcher else {
+            let nobody = "this client starts no programs";
+            return Err(NotSent::Spawn(nobody.to_owned()));
+        };
+        let (child, (stdout, stdin)) = ChildGroup::start(launcher, command, env)
+            .map_err(|error| NotSent::Spawn(chain(&error)))?;
         let transport =
-            AsyncRwTransport::new_client(stdout, stdin).with_max_line_length(MAX_ANSWER);
-        let started = client_config()
+            AsyncRwTransport::new_client(stdout, stdin).with_max_line_length(settings.max_answer);
+        let started = Listener::default()
             .serve_with_lifecycle(transport, lifecycle)
             .await;
         match started {
@@ -118,9 +169,10 @@ impl Connection {
         }
     }
 
-    fn new(service: RunningService<RoleClient, ClientConfig>, child: Option<ChildGroup>) -> Self {
+    fn new(service: RunningService<RoleClient, Listener>, child: Option<ChildGroup>) -> Self {
         Self {
             peer: service.peer().clone(),
+            listener: service.service().clone(),
             service: Mutex::new(Some(service)),
             child: Mutex::new(child),
         }
@@ -144,13 +196,6 @@ impl Connection {
             child.end(grace).await;
         }
     }
-}
-
-fn client_config() -> ClientConfig {
-    ClientConfig::new(
-        ClientCapabilities::default(),
-        Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
-    )
 }
 
 fn header_map(headers: &[(String, String)]) -> Result<HashMap<HeaderName, HeaderValue>, NotSent> {

@@ -154,7 +154,7 @@ impl Fault for ClientError {
                      url into the config if you trust it"
                 }
                 NotSent::Unauthorized(_) => {
-                    "set the server's credentials as a header in the config"
+                    "set the server's credentials in the config: a header such as Authorization in `headers` of its table"
                 }
                 NotSent::Handshake(_) => {
                     "check that the server speaks a version of MCP from 2024-11-05 on"

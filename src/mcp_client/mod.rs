@@ -10,7 +10,10 @@ mod client;
 mod connect;
 mod error;
 mod http;
+mod progress;
 
+pub use child::Launcher;
 pub use client::{CallReply, ClientSettings, McpClient, ServerInfo};
 pub use connect::Endpoint;
 pub use error::{ClientError, NotSent, Unclear};
+pub use progress::{OnProgress, Step};

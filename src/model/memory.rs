@@ -251,9 +251,10 @@ pub struct MemoryPage {
     pub hits: Vec<MemoryHit>,
     /// Where the next page begins; absent at the end.
     pub next: Option<String>,
-    /// Whether only the newest of very many matches were ranked.
+    /// Whether only a part of very many matches was ranked, or their words were counted in a part of the memories
+    /// only; `notes` says which. Else the order is exactly that of BM25.
     pub approximate: bool,
-    /// What was done to the query, for people: cut, or searched for any of its words.
+    /// What was done to the query, for people: cut, searched for any of its words, ranked in part.
     pub notes: Vec<String>,
 }
 

@@ -8,6 +8,7 @@ mod ids;
 mod item;
 mod labels;
 mod memory;
+mod peer;
 mod workflow;
 
 pub use at::At;
@@ -20,6 +21,7 @@ pub use memory::{
     CollectedBatch, DeadLetter, InsertReport, Memory, MemoryHit, MemoryKind, MemoryPage,
     MemoryQuery, NewMemory, Origin, OutboxCounts, OutboxEntry, PeerName, SendFailure,
 };
+pub use peer::{PeerState, Reconciled, SenderState};
 pub use workflow::{
     BaseRef, Counts, Isolation, OnInterrupt, Settings, WorkflowRecord, WorkflowStatus,
 };

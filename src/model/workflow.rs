@@ -53,6 +53,9 @@ pub struct Settings {
     pub filter: Filter,
     /// Where its items work.
     pub isolation: Isolation,
+    /// Whether nobody chose the isolation, so that a worker which is elsewhere needs none.
+    #[serde(default)]
+    pub isolation_by_default: bool,
     /// What worktrees are made from.
     #[serde(default)]
     pub base_ref: BaseRef,

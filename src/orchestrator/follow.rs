@@ -203,7 +203,7 @@ impl Orchestrator {
                 changed = changes.changed() => if changed.is_err() { return Ok(()) },
                 () = tokio::time::sleep_until(deadline) => return Ok(()),
                 why = caller.interrupted() => {
-                    self.interrupted(run, why).await;
+                    self.interrupted(run, why, caller).await;
                     return Ok(());
                 }
             }
@@ -239,12 +239,12 @@ impl Orchestrator {
     }
 
     /// Acts on a waiting call that was interrupted: only a person's interrupt may touch the run.
-    async fn interrupted(&self, run: &Arc<Run>, why: Interrupt) {
+    async fn interrupted(&self, run: &Arc<Run>, why: Interrupt, caller: &Caller) {
         let Interrupt::Cancelled(reason) = why else {
             return;
         };
         let cancels = run.view().record.settings.on_interrupt == OnInterrupt::Cancel;
-        if cancels && super::interrupt::is_a_persons(reason.as_deref()) {
+        if cancels && super::interrupt::is_a_persons(caller.client.as_deref(), reason.as_deref()) {
             self.0.engine.stop(run, &[], Stop::Requested, None).await;
             self.0.notices.add(format!(
                 "workflow {} was stopped because its call was interrupted; resume_workflow {} goes on with it",

@@ -14,7 +14,6 @@ impl Orchestrator {
         checks.extend(self.roots_check());
         checks.push(self.git_check());
         checks.push(self.process_check());
-        checks.extend(self.worker_kinds());
         checks.push(self.runs_check());
         if args.probe == Some(Probe::Workers) {
             checks.extend(self.pools_check().await?);
@@ -132,20 +131,6 @@ impl Orchestrator {
             ),
             Err(why) => check("processes", HealthStatus::Info, why.to_owned(), None),
         }
-    }
-
-    fn worker_kinds(&self) -> Vec<Check> {
-        let unusable = self.0.unusable.iter();
-        unusable
-            .map(|(name, problem)| {
-                check(
-                    "worker_kinds",
-                    HealthStatus::Warning,
-                    format!("{name}: {}", problem.message),
-                    problem.hint.clone(),
-                )
-            })
-            .collect()
     }
 
     fn runs_check(&self) -> Check {

@@ -16,7 +16,9 @@ mod interrupt;
 pub mod memory;
 mod notices;
 mod output;
+mod peers;
 mod pools;
+mod quarantine;
 mod report;
 mod repos;
 pub mod router;
@@ -31,6 +33,8 @@ mod workflow;
 
 use crate::config::{Config, Durability as ConfiguredDurability, RootsConfig};
 use crate::error::{Fault, Problem};
+use crate::mcp_client::Launcher;
+use crate::model::PeerName;
 use crate::pool::Pool;
 use crate::pool::worker::command::Host;
 use crate::pool::worker::{Worker, kinds};
@@ -40,7 +44,9 @@ use crate::store::{Durability, Store, StoreOptions};
 use delivery::DeliverySettings;
 use memory::{Memories, Parts as MemoryParts};
 use notices::Notices;
+use peers::Peers;
 use pools::Pools;
+use quarantine::Quarantine;
 use router::PoolSpec;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -53,6 +59,10 @@ use workflow::{Engine, Parts};
 
 /// How long running items may take to be stopped and journaled when the server ends.
 const CLOSE_LIMIT: Duration = Duration::from_millis(1_500);
+
+/// How many files and sockets are wanted where tasks go to other servers: each call over HTTP is a socket, and slots are
+/// many. The usual limit is 1024, on macOS 256.
+const OPEN_FILES: u64 = 32_768;
 
 /// What `main` passes in; the core reads no environment.
 pub struct Setup {
@@ -81,9 +91,9 @@ struct Core {
     repos: Repos,
     host: Host,
     workers: BTreeMap<String, Arc<dyn Worker>>,
-    /// Worker kinds of the config that this build cannot run, with the reason.
-    unusable: BTreeMap<String, Problem>,
     pools: Pools,
+    quarantine: Quarantine,
+    peers: Peers,
     memories: Memories,
     engine: Engine,
     notices: Notices,
@@ -131,6 +141,11 @@ impl Orchestrator {
             tail_bytes: config.limits.output_tail,
             env: env.clone().into(),
         };
+        let launcher = Launcher {
+            processes: host.processes.clone(),
+            // Not the start folder: a Session-Buddy takes a repository that it runs in for its own session's.
+            cwd: home.clone().unwrap_or_else(|| PathBuf::from("/")),
+        };
         let roots = match &config.roots {
             RootsConfig::Given(roots) => roots.clone(),
             RootsConfig::StartDir { .. } => Vec::new(),
@@ -148,15 +163,31 @@ impl Orchestrator {
             git,
             env: env.clone(),
         });
-        let (workers, unusable) = make_workers(&config, &host);
+        if config
+            .workers
+            .values()
+            .any(|worker| worker.kind.is_remote())
+            && let Err(error) = process::raise_open_files(OPEN_FILES)
+        {
+            tracing::warn!(%error, "calls to other servers may run out of sockets");
+        }
+        let mut peers = Peers::new(&config, env.clone(), Some(launcher));
+        let workers = make_workers(&config, &host, &mut peers);
         let pools = make_pools(&config, &workers);
         let notices = Notices::default();
         let tasks = TaskTracker::new();
         let closing = CancellationToken::new();
-        let peer = config.session_buddy.as_ref();
+        let quarantine = Quarantine {
+            pools: pools.clone(),
+            patience: config.limits.collect_deadline,
+            tasks: tasks.clone(),
+            closing: closing.clone(),
+        };
         let memories = Memories::new(MemoryParts {
             store: store.clone(),
-            peer: peer.map(|peer| memory::connect(peer, &base_env(env.iter().cloned(), &[], &[]))),
+            peer: peers
+                .memory()
+                .map(|buddy| (PeerName::new(memory::PEER), buddy)),
             delivery: DeliverySettings::default(),
             cache: config.cache,
             collect_deadline: config.limits.collect_deadline,
@@ -167,6 +198,7 @@ impl Orchestrator {
         let engine = Engine::start(Parts {
             store: store.clone(),
             pools: pools.clone(),
+            quarantine: quarantine.clone(),
             repos: repos.clone(),
             line_env: base_env(env, &[], &[]),
             host: host.clone(),
@@ -183,8 +215,9 @@ impl Orchestrator {
             repos,
             host,
             workers,
-            unusable,
             pools,
+            quarantine,
+            peers,
             memories,
             engine,
             notices,
@@ -192,8 +225,7 @@ impl Orchestrator {
             closing,
         }));
         core.watch_neighbours();
-        let memories = core.0.memories.clone();
-        core.0.tasks.spawn(async move { memories.resume().await });
+        core.0.memories.resume();
         Ok(core)
     }
 
@@ -205,7 +237,7 @@ impl Orchestrator {
         // Late tasks are cut off by the guardian, which outlives this process for as long as it takes.
         let _ = tokio::time::timeout(CLOSE_LIMIT, self.0.tasks.wait()).await;
         let tidy = async {
-            self.0.memories.close(CLOSE_LIMIT / 3).await;
+            self.0.peers.close(CLOSE_LIMIT / 3).await;
             self.0.repos.settle().await;
             self.0.host.processes.close().await;
             self.0.store.close().await;
@@ -216,20 +248,12 @@ impl Orchestrator {
 
 type Workers = BTreeMap<String, Arc<dyn Worker>>;
 
-fn make_workers(config: &Config, host: &Host) -> (Workers, BTreeMap<String, Problem>) {
-    let mut workers = Workers::new();
-    let mut unusable = BTreeMap::new();
-    for (name, worker) in &config.workers {
-        match kinds::make(name, worker, host) {
-            Ok(worker) => {
-                workers.insert(name.clone(), worker);
-            }
-            Err(problem) => {
-                unusable.insert(name.clone(), problem);
-            }
-        }
-    }
-    (workers, unusable)
+fn make_workers(config: &Config, host: &Host, peers: &mut Peers) -> Workers {
+    let made = config
+        .workers
+        .iter()
+        .map(|(name, worker)| (name.clone(), kinds::make(name, worker, host, peers)));
+    made.collect()
 }
 
 fn make_pools(config: &Config, workers: &Workers) -> Pools {

@@ -35,6 +35,19 @@ pub(super) struct Standing {
     pub(super) availability: Availability,
 }
 
+impl Standing {
+    /// Returns whether the pool may take what `filter` lets through.
+    pub(super) fn fits(&self, filter: &Filter) -> bool {
+        let spec = &self.spec;
+        (filter.pools.is_empty() || filter.pools.contains(&spec.name))
+            && (filter.workers.is_empty() || filter.workers.contains(&spec.worker))
+            && filter
+                .labels
+                .iter()
+                .all(|label| spec.labels.contains(label))
+    }
+}
+
 impl Pools {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -73,6 +86,31 @@ impl Pools {
     pub(super) fn change(&self, change: impl FnOnce(&mut Router)) {
         change(&mut self.state().router);
         self.ring();
+    }
+
+    /// Changes a pool's availability where it is `from`; returns whether it was.
+    pub(super) fn turn(&self, key: PoolKey, from: Availability, to: Availability) -> bool {
+        let mut turned = false;
+        self.change(|router| {
+            turned = router.availability(key) == Some(from);
+            if turned {
+                router.set_availability(key, to);
+            }
+        });
+        turned
+    }
+
+    /// Returns whether a pool is there and has this availability.
+    pub(super) fn is(&self, key: PoolKey, availability: Availability) -> bool {
+        self.state().router.availability(key) == Some(availability)
+    }
+
+    /// Returns whether another pool than this one is open and fits `filter`.
+    pub(super) fn has_other(&self, key: PoolKey, filter: &Filter) -> bool {
+        let open = |pool: &Standing| pool.availability == Availability::Open;
+        self.all()
+            .iter()
+            .any(|pool| pool.key != key && open(pool) && pool.fits(filter))
     }
 
     /// Returns the pool of this name.
@@ -166,7 +204,7 @@ pub(super) enum Routed {
 /// A taken slot; dropping it, on whatever path, gives it back.
 pub(super) struct Slot {
     pools: Pools,
-    key: PoolKey,
+    pub(super) key: PoolKey,
     pub(super) pool: Arc<Pool>,
 }
 

@@ -186,6 +186,7 @@ impl Core {
         let settings = Settings {
             filter,
             isolation,
+            isolation_by_default: options.isolation.is_none(),
             base_ref: base_ref(options.base_ref)?,
             setup,
             verify,

@@ -8,7 +8,7 @@ use super::{Orchestrator, arguments};
 use crate::api::{ClosePool, Detail, Health, ListPools, ListPoolsResult, PoolRow, SetPool};
 use crate::config::{MAX_WORKERS, QUEUE};
 use crate::error::{ErrorKind, Fault, Problem};
-use crate::model::{Filter, PoolName};
+use crate::model::PoolName;
 use crate::pool::Pool;
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
@@ -137,14 +137,18 @@ impl Orchestrator {
     /// Takes pools whose worker cannot be used out of the choice, and back in.
     fn note_health(&self, pools: &[Standing], answers: &[Answer<(), Problem>]) {
         for (standing, answer) in pools.iter().zip(answers) {
-            let now = match (answer, standing.availability) {
-                (Answer::Failed(_), Availability::Open) => Availability::Unhealthy,
-                (Answer::Ok(()), Availability::Unhealthy) => Availability::Open,
-                _ => continue,
-            };
-            self.0
-                .pools
-                .change(|router| router.set_availability(standing.key, now));
+            match answer {
+                Answer::Failed(_) => self
+                    .0
+                    .quarantine
+                    .put(standing.key, Arc::clone(&standing.pool)),
+                Answer::Ok(()) if standing.availability == Availability::Unhealthy => {
+                    self.0
+                        .pools
+                        .turn(standing.key, Availability::Unhealthy, Availability::Open);
+                }
+                _ => {}
+            }
         }
     }
 
@@ -210,9 +214,6 @@ impl Orchestrator {
         let Some(worker) = worker else {
             return Err(missing("worker", known.collect::<Vec<_>>().join(", ")));
         };
-        if let Some(problem) = self.0.unusable.get(&worker) {
-            return Err(problem.clone());
-        }
         let Some(runs) = self.0.workers.get(&worker) else {
             return Err(arguments::unknown(
                 "worker",
@@ -306,7 +307,7 @@ impl Orchestrator {
         let all = self.0.pools.all();
         self.0
             .engine
-            .end_unroutable(|filter| all.iter().any(|pool| fits(&pool.spec, filter)))
+            .end_unroutable(|filter| all.iter().any(|pool| pool.fits(filter)))
             .await;
     }
 
@@ -320,15 +321,6 @@ impl Orchestrator {
         let probe = probes.pop().unwrap_or(Answer::Late);
         Ok(row(&standing, probe, Detail::Full, &BTreeMap::new()))
     }
-}
-
-fn fits(spec: &PoolSpec, filter: &Filter) -> bool {
-    (filter.pools.is_empty() || filter.pools.contains(&spec.name))
-        && (filter.workers.is_empty() || filter.workers.contains(&spec.worker))
-        && filter
-            .labels
-            .iter()
-            .all(|label| spec.labels.contains(label))
 }
 
 fn labels(labels: Vec<String>) -> Result<Vec<String>, Problem> {

@@ -11,7 +11,7 @@ impl Orchestrator {
         args: AggregateMemory,
         caller: &Caller,
     ) -> Result<AggregateMemoryResult, Problem> {
-        let collecting = self.0.memories.aggregate(args, caller, &self.0.pools);
+        let collecting = self.0.memories.aggregate(args, caller, &*self.0);
         tokio::select! {
             done = collecting => done,
             // Collected memories are stored and forwarded all the same; only this answer is given up.
@@ -31,7 +31,7 @@ impl Orchestrator {
             }),
             None => None,
         };
-        self.0.memories.search(args, repo, &self.0.pools).await
+        self.0.memories.search(args, repo, &*self.0).await
     }
 
     async fn remember(&self, args: Remember) -> Result<RememberResult, Problem> {
@@ -42,7 +42,7 @@ impl Orchestrator {
             }
             None => None,
         };
-        self.0.memories.remember(args, repo, &self.0.pools).await
+        self.0.memories.remember(args, repo, &*self.0).await
     }
 }
 

@@ -18,16 +18,23 @@
 mod capture;
 mod error;
 pub mod guardian;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod job;
 mod link;
+mod open_files;
 mod program;
 mod run;
+mod talk;
 mod wire;
 
 pub use error::SpawnError;
 pub use job::{Captured, Ended, Exit, Job, StopReason, Stream};
 pub use link::{Options, Processes};
+pub use open_files::raise_open_files;
 pub use program::{base_env, find_program};
+pub use talk::{Pipes, Program, Talking};
 
 /// Says whether programs that leave their process group die with the server too, and if not, why.
 ///

@@ -99,11 +99,7 @@ impl Running {
             stderr,
             stdin,
             end,
-            group: Group {
-                channel,
-                id,
-                ended: false,
-            },
+            group: Group::new(channel, id),
             ladder: Ladder::new(job.deadline, job.stall, job.grace),
             program: job.program,
             cwd: job.cwd,
@@ -193,10 +189,25 @@ impl Running {
 }
 
 /// A program's process group; dropping it before its end kills it.
-struct Group {
+#[derive(Debug)]
+pub(super) struct Group {
     channel: Arc<Channel>,
     id: u64,
-    ended: bool,
+    pub(super) ended: bool,
+}
+
+impl Group {
+    pub(super) fn new(channel: Arc<Channel>, id: u64) -> Self {
+        Self {
+            channel,
+            id,
+            ended: false,
+        }
+    }
+
+    pub(super) fn signal(&self, force: Force) {
+        self.channel.signal(self.id, force);
+    }
 }
 
 impl Drop for Group {
@@ -205,6 +216,24 @@ impl Drop for Group {
             self.channel.abandon(self.id);
         }
     }
+}
+
+/// Makes a pipe that a program writes to: returns our end, adds the program's to `theirs`.
+pub(super) fn read_end(theirs: &mut Vec<OwnedFd>) -> io::Result<pipe::Receiver> {
+    let (reader, writer) = io::pipe()?;
+    let reader = OwnedFd::from(reader);
+    fcntl_setfl(&reader, OFlags::NONBLOCK)?;
+    theirs.push(writer.into());
+    pipe::Receiver::from_owned_fd_unchecked(reader)
+}
+
+/// Makes a pipe that a program reads from: returns our end, adds the program's to `theirs`.
+pub(super) fn write_end(theirs: &mut Vec<OwnedFd>) -> io::Result<pipe::Sender> {
+    let (reader, writer) = io::pipe()?;
+    let writer = OwnedFd::from(writer);
+    fcntl_setfl(&writer, OFlags::NONBLOCK)?;
+    theirs.push(reader.into());
+    pipe::Sender::from_owned_fd_unchecked(writer)
 }
 
 /// The end of a pipe that a program writes to.
@@ -216,13 +245,9 @@ struct Output {
 
 impl Output {
     fn open(stream: Stream, capture: Capture, theirs: &mut Vec<OwnedFd>) -> io::Result<Self> {
-        let (reader, writer) = io::pipe()?;
-        let reader = OwnedFd::from(reader);
-        fcntl_setfl(&reader, OFlags::NONBLOCK)?;
-        theirs.push(writer.into());
         Ok(Self {
             stream,
-            pipe: Some(pipe::Receiver::from_owned_fd_unchecked(reader)?),
+            pipe: Some(read_end(theirs)?),
             capture,
         })
     }
@@ -289,12 +314,8 @@ impl Input {
         let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
             return Ok(None);
         };
-        let (reader, writer) = io::pipe()?;
-        let writer = OwnedFd::from(writer);
-        fcntl_setfl(&writer, OFlags::NONBLOCK)?;
-        theirs.push(reader.into());
         Ok(Some(Self {
-            pipe: pipe::Sender::from_owned_fd_unchecked(writer)?,
+            pipe: write_end(theirs)?,
             bytes,
             written: 0,
         }))
@@ -385,7 +406,7 @@ impl Ladder {
             if self.grace.is_zero() {
                 return self.kill(group);
             }
-            group.channel.signal(group.id, Force::Ask);
+            group.signal(Force::Ask);
             let now = Instant::now();
             self.step = Step::Asked {
                 kill_at: now.checked_add(self.grace).unwrap_or(now),
@@ -394,7 +415,7 @@ impl Ladder {
     }
 
     fn kill(&mut self, group: &Group) {
-        group.channel.signal(group.id, Force::Kill);
+        group.signal(Force::Kill);
         self.step = Step::Killed {
             give_up_at: Instant::now() + KILL_LIMIT,
         };

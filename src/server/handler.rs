@@ -64,12 +64,7 @@ impl McpServer {
     ) -> CallToolResult {
         let client = context.client_info();
         let name = client.as_ref().map(|client| client.name.as_str());
-        let caller = Caller::new(
-            client
-                .as_ref()
-                .map(|client| format!("{} {}", client.name, client.version)),
-            hosts::wait_cap(name),
-        );
+        let caller = Caller::new(name.map(str::to_owned), hosts::wait_cap(name));
         let registered = self.cancels.register(context.id.clone());
         let done = CancellationToken::new();
         let work = async {

@@ -9,10 +9,14 @@ pub const CLI_CLIENT: &str = "mahavishnu-call";
 /// Hosts that were measured to wait longer than [`Caller::DEFAULT_WAIT_CAP`], by `clientInfo.name`, each with its limit
 /// less a margin for the answer's way.
 ///
-/// Measured 2026-07: Codex 0.169 gives up after 300 s unless its config says otherwise. Claude Code and Gemini CLI have
-/// a limit that the user sets and that the server is not told, so they get the default.
-const PATIENT: [(&str, Duration); 2] = [
+/// Measured 2026-11-24, with no limit set by the user and a server that says nothing: Codex 0.169.0 gives up after
+/// 300 s, Gemini CLI 0.61.0 after 600 s; Claude Code 2.1.331 still waited after 840 s, when the measurement ended. A
+/// user may set a lower limit, of which the server is not told: then the call is taken back and the run goes on. The
+/// Inspector 2.12.0 gives up after 60 s, which the default is below.
+const PATIENT: [(&str, Duration); 4] = [
+    ("claude-code", Duration::from_secs(810)),
     ("codex-mcp-client", Duration::from_secs(270)),
+    ("gemini-cli-mcp-client", Duration::from_secs(570)),
     (CLI_CLIENT, Duration::from_secs(3_600)),
 ];
 
@@ -32,6 +36,12 @@ mod tests {
     fn only_measured_hosts_wait_longer() {
         assert_eq!(wait_cap(None), Duration::from_secs(45));
         assert_eq!(wait_cap(Some("claude-ai")), Duration::from_secs(45));
+        assert_eq!(wait_cap(Some("inspector-cli")), Duration::from_secs(45));
+        assert_eq!(wait_cap(Some("claude-code")), Duration::from_secs(810));
         assert_eq!(wait_cap(Some("codex-mcp-client")), Duration::from_secs(270));
+        assert_eq!(
+            wait_cap(Some("gemini-cli-mcp-client")),
+            Duration::from_secs(570)
+        );
     }
 }

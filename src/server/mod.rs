@@ -9,6 +9,9 @@ mod decode;
 mod handler;
 mod hosts;
 mod instructions;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod progress;
 mod schema;
 pub mod stdio;

@@ -7,8 +7,9 @@ use super::full_door;
 use crate::mcp_client::{CallReply, McpClient};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Which of the two servers that Session-Buddy installs is answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,10 +103,24 @@ pub struct SessionBuddy {
 struct Shared {
     client: McpClient,
     fresh: Freshness,
-    // std mutex: copied in and out, never held across an await. The number is the client's count of lost sessions: a
-    // server that restarted may have become the other one.
-    info: Mutex<Option<(u64, PeerInfo)>>,
+    // std mutex: copied in and out, never held across an await.
+    info: Mutex<Option<Known>>,
+    restarts: AtomicU64,
+    /// Whether a full listing failed where searches did not: it is too large to be had in one piece.
+    unlistable: AtomicBool,
 }
+
+/// Who answered when last asked.
+#[derive(Debug, Clone)]
+struct Known {
+    /// The client's count of lost sessions then: a server that restarted may have become the other one.
+    losses: u64,
+    info: PeerInfo,
+    at: Instant,
+}
+
+/// The tool that tells how long the server is up, on both front doors.
+const LIVENESS: &str = "get_liveness";
 
 /// The longest query that is sent, in bytes; the peer would search for a megabyte of text and echo it.
 const MAX_QUERY: usize = 500;
@@ -118,6 +133,8 @@ impl SessionBuddy {
                 client,
                 fresh: Freshness::new(seed),
                 info: Mutex::new(None),
+                restarts: AtomicU64::new(0),
+                unlistable: AtomicBool::new(false),
             }),
         }
     }
@@ -127,12 +144,18 @@ impl SessionBuddy {
         &self.shared.client
     }
 
+    /// Returns how often the server is known to have restarted: whatever it was doing before is over. A session that it
+    /// only forgot does not count.
+    pub fn restarts(&self) -> u64 {
+        self.shared.restarts.load(Ordering::Acquire)
+    }
+
     /// Asks who is there.
     ///
     /// # Errors
     ///
-    /// [`PeerError::Down`] or [`PeerError::Unclear`] when nobody answers, [`PeerError::Permanent`] when what answers
-    /// has no tools to store memories with.
+    /// [`PeerError::Down`] or [`PeerError::Unclear`] when nobody answers, [`PeerError::NotSessionBuddy`] when what
+    /// answers has no tools to store memories with.
     pub async fn probe(&self, deadline: Instant) -> Result<PeerInfo, PeerError> {
         let client = &self.shared.client;
         let tools = client.list_tools(deadline).await?;
@@ -142,8 +165,8 @@ impl SessionBuddy {
         } else if has(default_door::SEARCH) && has(default_door::STORE) {
             Door::Default
         } else {
-            return Err(PeerError::Permanent(format!(
-                "it is not a Session-Buddy: none of its {} tools stores memories",
+            return Err(PeerError::NotSessionBuddy(format!(
+                "none of its {} tools stores memories",
                 tools.len()
             )));
         };
@@ -152,8 +175,35 @@ impl SessionBuddy {
             tools: tools.len(),
             version: client.server_info().map(|server| server.version),
         };
-        *self.known() = Some((client.losses(), info.clone()));
+        self.note(info.clone(), has(LIVENESS), deadline).await;
         Ok(info)
+    }
+
+    /// Keeps who answers; where the session was lost since it was last asked, finds out whether the server restarted.
+    async fn note(&self, info: PeerInfo, tells_uptime: bool, deadline: Instant) {
+        let losses = self.shared.client.losses();
+        let before = self.known().clone();
+        if let Some(before) = before
+            && before.losses != losses
+            && tells_uptime
+        {
+            let up = self.uptime(deadline).await;
+            if up.is_some_and(|up| up < before.at.elapsed()) {
+                self.shared.restarts.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        *self.known() = Some(Known {
+            losses,
+            info,
+            at: Instant::now(),
+        });
+    }
+
+    /// Returns how long the server is up; nothing where it does not tell.
+    async fn uptime(&self, deadline: Instant) -> Option<Duration> {
+        let reply = self.call(LIVENESS, Map::new(), deadline).await.ok()?;
+        let seconds = reply.structured?.get("uptime_seconds")?.as_f64()?;
+        Duration::try_from_secs_f64(seconds).ok()
     }
 
     /// Stores one memory.
@@ -270,7 +320,7 @@ impl SessionBuddy {
     }
 
     /// Finds out which of `markers` the peer lacks or has more than once: by one listing on the default front door, by
-    /// as few searches as possible on the full one.
+    /// as few searches as possible on the full one and where the listing is too large to be had.
     ///
     /// # Errors
     ///
@@ -280,17 +330,12 @@ impl SessionBuddy {
         markers: &[Marker],
         deadline: Instant,
     ) -> Result<Presence, PeerError> {
+        if markers.is_empty() {
+            return Ok(Presence::default());
+        }
         let counts = match self.door(deadline).await? {
-            Door::Default => {
-                let listing = self.list_all(deadline).await?;
-                count(
-                    listing
-                        .items
-                        .iter()
-                        .filter_map(|item| Marker::split(&item.content).map(|(marker, _)| marker)),
-                )
-            }
-            Door::Full => self.count_full(markers, deadline).await?,
+            Door::Default => self.count_default(markers, deadline).await?,
+            Door::Full => self.count_by_search(Door::Full, markers, deadline).await?,
         };
         let mut presence = Presence::default();
         for marker in markers {
@@ -303,12 +348,42 @@ impl SessionBuddy {
         Ok(presence)
     }
 
-    /// Counts `markers` by searching for beginnings of their ids, a longer one wherever a search is full.
-    async fn count_full(
+    async fn count_default(
         &self,
         markers: &[Marker],
         deadline: Instant,
     ) -> Result<HashMap<Marker, usize>, PeerError> {
+        if !self.shared.unlistable.load(Ordering::Acquire) {
+            match self.list_all(deadline).await {
+                Ok(listing) => {
+                    let items = listing.items.iter();
+                    return Ok(count(items.filter_map(|item| {
+                        Marker::split(&item.content).map(|(marker, _)| marker)
+                    })));
+                }
+                Err(PeerError::Unclear(_) | PeerError::Retry(_)) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        let counts = self
+            .count_by_search(Door::Default, markers, deadline)
+            .await?;
+        // Searches answer, so it is the listing that cannot be had, now and later: it only grows.
+        self.shared.unlistable.store(true, Ordering::Release);
+        Ok(counts)
+    }
+
+    /// Counts `markers` by searching for beginnings of their ids, a longer one wherever a search is full.
+    async fn count_by_search(
+        &self,
+        door: Door,
+        markers: &[Marker],
+        deadline: Instant,
+    ) -> Result<HashMap<Marker, usize>, PeerError> {
+        let full = match door {
+            Door::Default => default_door::MANY,
+            Door::Full => full_door::MAX_LIMIT,
+        };
         let mut counts = HashMap::new();
         let mut open: Vec<(String, Vec<Marker>)> = vec![(String::new(), markers.to_vec())];
         while let Some((prefix, wanted)) = open.pop() {
@@ -320,9 +395,12 @@ impl SessionBuddy {
             } else {
                 format!(":{prefix}")
             };
-            let found = self.ask_full(&term, full_door::MAX_LIMIT, deadline).await?;
+            let found = match door {
+                Door::Default => self.ask_default(&term, full, deadline).await?,
+                Door::Full => self.ask_full(&term, full, deadline).await?,
+            };
             const ULID_CHARS: usize = 26;
-            if found.len() < full_door::MAX_LIMIT || prefix.len() == ULID_CHARS {
+            if found.len() < full || prefix.len() == ULID_CHARS {
                 let seen = count(found.into_iter().filter_map(|item| item.marker));
                 counts.extend(wanted.into_iter().filter_map(|marker| {
                     let times = seen.get(&marker).copied()?;
@@ -375,7 +453,7 @@ impl SessionBuddy {
         let losses = self.shared.client.losses();
         let known = self.known().clone();
         match known {
-            Some((at, info)) if at == losses => Ok(info.door),
+            Some(known) if known.losses == losses => Ok(known.info.door),
             _ => self
                 .probe(deadline)
                 .await
@@ -388,7 +466,7 @@ impl SessionBuddy {
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Option<(u64, PeerInfo)>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
         self.shared
             .info
             .lock()

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) const STORE: &str = "store_reflection";
 pub(super) const SEARCH: &str = "search_by_concept";
 pub(super) const LIST: &str = "fingerprint_search";
+/// The most items that one search is asked for; that many take some 300 KB.
+pub(super) const MANY: usize = 1_000;
 /// How many characters of an item a search shows.
 const PREVIEW_CHARS: usize = 250;
 

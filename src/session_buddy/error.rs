@@ -1,7 +1,7 @@
 //! What a failed exchange with Session-Buddy means for the item that was to be sent.
 
 use crate::error::{ErrorKind, Fault};
-use crate::mcp_client::ClientError;
+use crate::mcp_client::{ClientError, Unclear};
 
 /// Why Session-Buddy did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,12 +21,24 @@ pub enum PeerError {
     /// It answers, but its database is held by another process, so that no item can be taken.
     #[error("session-buddy cannot use its database: {0}")]
     Locked(String),
+    /// What answers there is an MCP server of another sort, so that no item can be taken.
+    #[error("what answers is not a Session-Buddy: {0}")]
+    NotSessionBuddy(String),
 }
 
 impl PeerError {
     /// Returns whether it concerns the peer as a whole rather than one item.
     pub fn is_about_the_peer(&self) -> bool {
-        matches!(self, Self::Unclear(_) | Self::Down(_) | Self::Locked(_))
+        !matches!(self, Self::Permanent(_) | Self::Retry(_))
+    }
+
+    /// Returns the unclear outcome of `what`, a call that a defect of this program ended.
+    pub fn panicked(what: &str) -> Self {
+        Self::Unclear(ClientError::Unclear {
+            peer: "session-buddy".to_owned(),
+            what: what.to_owned(),
+            cause: Unclear::Broken("a defect of this program ended the call".to_owned()),
+        })
     }
 }
 
@@ -44,7 +56,7 @@ impl Fault for PeerError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Permanent(_) => ErrorKind::Failed,
-            Self::Retry(_) | Self::Locked(_) => ErrorKind::Unavailable,
+            Self::Retry(_) | Self::Locked(_) | Self::NotSessionBuddy(_) => ErrorKind::Unavailable,
             Self::Unclear(error) | Self::Down(error) => error.kind(),
         }
     }
@@ -53,6 +65,10 @@ impl Fault for PeerError {
         match self {
             Self::Locked(_) => Some(
                 "end the other Session-Buddy that uses the same home directory, or give one of them another HOME"
+                    .to_owned(),
+            ),
+            Self::NotSessionBuddy(_) => Some(
+                "give `[session_buddy]` in the config the url or the command of a Session-Buddy; what is kept here is sent then"
                     .to_owned(),
             ),
             Self::Unclear(error) | Self::Down(error) => error.hint(),

@@ -9,9 +9,11 @@ mod content;
 mod default_door;
 mod error;
 mod full_door;
+mod task_pool;
 
 pub use client::{
     Door, Listing, Outgoing, PeerHit, PeerInfo, PeerItem, Presence, SessionBuddy, Stored,
 };
 pub use content::{Marker, Prepared, prepare};
 pub use error::PeerError;
+pub use task_pool::TaskPool;

@@ -239,6 +239,12 @@ impl Store {
     ///
     /// Any [`StoreError`] of opening or writing.
     pub async fn reclaim_outbox(&self, peer: PeerName, until: At) -> Result<u32, StoreError> {
+        let asked = peer.clone();
+        // Mostly there is nothing; that must not cost a write transaction.
+        let look = move |db: &rusqlite::Connection| outbox::has_sending(db, &asked);
+        if !self.read("look into the outbox", look).await? {
+            return Ok(0);
+        }
         self.write("reclaim the outbox", move |db| {
             outbox::reclaim(db, &peer, until)
         })
@@ -309,7 +315,36 @@ impl Store {
         .await
     }
 
-    /// Returns a page of what the peer acknowledged, in the order of the ids, to compare with what it has.
+    /// Gives back what was leased and not sent, in one step; returns how many. Never sent, it counts as no attempt.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or writing.
+    pub async fn give_back_outbox(
+        &self,
+        peer: PeerName,
+        ids: Vec<MemoryId>,
+    ) -> Result<u32, StoreError> {
+        self.write("give back to the outbox", move |db| {
+            outbox::give_back(db, &peer, &ids)
+        })
+        .await
+    }
+
+    /// Returns whether the peer has acknowledged anything, which it then may have lost.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn has_acked(&self, peer: PeerName) -> Result<bool, StoreError> {
+        self.read("look for what was sent", move |db| {
+            outbox::has_acked(db, &peer)
+        })
+        .await
+    }
+
+    /// Returns a page of what the peer acknowledged, each with its pool, in the order of the ids, to compare with what
+    /// it has.
     ///
     /// # Errors
     ///
@@ -319,7 +354,7 @@ impl Store {
         peer: PeerName,
         after: Option<MemoryId>,
         limit: u32,
-    ) -> Result<Vec<MemoryId>, StoreError> {
+    ) -> Result<Vec<(MemoryId, PoolName)>, StoreError> {
         self.read("list what was sent", move |db| {
             outbox::acked(db, &peer, after, limit)
         })

@@ -11,7 +11,12 @@
 
 mod column;
 mod error;
+mod filters;
+mod fulltext;
 mod home;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod job;
 mod journal;
 mod lock;
@@ -20,9 +25,12 @@ mod memories;
 mod memory;
 mod outbox;
 mod ownership;
+mod peers;
+mod rank;
 mod schema;
 mod search;
 mod thread;
+mod tokens;
 mod upkeep;
 mod words;
 mod workflows;

@@ -7,7 +7,9 @@
 use super::StoreError;
 use super::column::{Text, json_of};
 use super::memory::{COLUMNS, memory_of};
-use crate::model::{At, DeadLetter, MemoryId, OutboxCounts, OutboxEntry, PeerName, SendFailure};
+use crate::model::{
+    At, DeadLetter, MemoryId, OutboxCounts, OutboxEntry, PeerName, PoolName, SendFailure,
+};
 use rusqlite::{Connection, params};
 
 pub(super) fn enqueue(db: &Connection, peer: &PeerName, m: i64) -> Result<(), StoreError> {
@@ -159,6 +161,14 @@ pub(super) fn fail(
     Ok(())
 }
 
+pub(super) fn has_sending(db: &Connection, peer: &PeerName) -> Result<bool, StoreError> {
+    Ok(db
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM outbox WHERE peer = ?1 AND state = 'sending' AND state <> 'acked')",
+        )?
+        .query_row([peer.as_str()], |row| row.get(0))?)
+}
+
 /// Lets what a dead sender left rest until `until`: nobody knows whether the peer has it.
 pub(super) fn reclaim(db: &Connection, peer: &PeerName, until: At) -> Result<u32, StoreError> {
     let changed = db
@@ -248,14 +258,37 @@ pub(super) fn acked(
     peer: &PeerName,
     after: Option<MemoryId>,
     limit: u32,
-) -> Result<Vec<MemoryId>, StoreError> {
+) -> Result<Vec<(MemoryId, PoolName)>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT id FROM memories JOIN outbox USING (m)
+        "SELECT id, pool FROM memories JOIN outbox USING (m)
           WHERE peer = ?1 AND state = 'acked' AND id > ?2 ORDER BY id LIMIT ?3",
     )?;
     let after = after.map(|id| id.to_string()).unwrap_or_default();
     let found = statement.query_map(params![peer.as_str(), after, limit], |row| {
-        Ok(row.get::<_, Text<MemoryId>>(0)?.0)
+        let (id, pool) = (row.get::<_, Text<MemoryId>>(0)?, row.get::<_, Text<_>>(1)?);
+        Ok((id.0, pool.0))
     })?;
     Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// Returns whether the peer has acknowledged anything: what it may have lost.
+pub(super) fn has_acked(db: &Connection, peer: &PeerName) -> Result<bool, StoreError> {
+    Ok(db
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM outbox WHERE peer = ?1 AND state = 'acked')")?
+        .query_row([peer.as_str()], |row| row.get(0))?)
+}
+
+/// Gives back what was leased and not sent.
+pub(super) fn give_back(
+    db: &Connection,
+    peer: &PeerName,
+    ids: &[MemoryId],
+) -> Result<u32, StoreError> {
+    set(
+        db,
+        peer,
+        ids,
+        "state = 'pending', attempts = attempts - 1, due_at_ms = ?3",
+        "state = 'sending'",
+    )
 }

@@ -21,7 +21,12 @@ const CACHED_STATEMENTS: usize = 128;
 const WAL_KEPT_BYTES: i64 = 16 << 20;
 
 /// The schema's history. A released entry never changes; the version is how many of them a file has seen.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/5.sql"),
+];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// How much an acknowledged write survives.
@@ -71,7 +76,9 @@ impl Files {
 
     /// Opens a connection that only reads.
     pub(super) fn reader(&self) -> Result<Connection, StoreError> {
-        self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)
+        let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        super::tokens::prepare(&connection)?;
+        Ok(connection)
     }
 
     /// Opens a file of the present schema, which it makes or migrates first; an existing file is never replaced.

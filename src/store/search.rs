@@ -1,25 +1,33 @@
-//! Search over memories: the full-text index, the filters, ranking and pages.
+//! Search over memories: ranking under a bound on the work, the filters, and pages.
 //!
-//! `bm25()` is smaller-is-better; it is turned round here, once. Up to [`RANKED`] matches are ranked exactly; of more
-//! than that only the newest are, and the answer says so.
+//! A query of words reads their lists ([`super::fulltext`]), as far back as [`LEAVES`] reach, ranks what it finds by how
+//! often the words are there, and looks at the rows of the best [`LOOKED_AT`] for what BM25 needs beside: their length.
+//! Where all lists were read and all matches looked at, which is told, the order is exactly BM25's.
 
 use super::StoreError;
 use super::column::Text;
+use super::filters::Filters;
+use super::fulltext::{Index, Lists, words_of};
 use super::memory::row_of;
-use super::words::{Match, Words};
+use super::rank::{Match, Ranker, keep_best, keep_of};
+use super::tokens;
+use super::words::Words;
 use crate::model::{MemoryHit, MemoryId, MemoryPage, MemoryQuery, Origin, PoolName, WorkflowId};
 use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
-/// The most matches that are ranked. Scoring costs time for every match, so that a word which stands in most memories
-/// would otherwise cost a look at most memories.
-const RANKED: usize = 10_000;
-/// Weights of text, tags and repository. What somebody chose as a tag says more than one word among many.
-const WEIGHTS: &str = "1.0, 2.0, 0.5";
+/// The most memories that are looked at one by one, about a microsecond each.
+const LOOKED_AT: usize = 4_000;
+/// About how many leaves of the index a query reads, about four microseconds each: a word that stands in all of a
+/// million memories fills as many.
+const LEAVES: u64 = 1_000;
+/// The most, with those that only hold an end of a list.
+const MOST_LEAVES: u32 = 1_500;
 /// What a lesson or a note counts more than an outcome: enough that a log full of the word (whose BM25 term frequency
 /// part ends at 2.2 times the idf) ranks below a short text that has it once (1.7 times).
-const KEPT_BOOST: &str = "2.0";
+const KEPT_BOOST: f64 = 2.0;
 
 /// One match, before its row is read.
 struct Candidate {
@@ -40,22 +48,12 @@ pub(super) fn find(db: &Connection, query: &MemoryQuery) -> Result<MemoryPage, S
     let Some(cursor) = Cursor::of(db, query)? else {
         return Ok(page);
     };
-    let filters = Filters::of(query);
-    let words = Words::parse(&query.text);
-    if words.cut {
-        page.notes
-            .push("the query was cut: only its first words were looked for".to_owned());
-    }
-    let mut candidates = if query.text.trim().is_empty() {
-        newest(db, &cursor, &filters)?
+    let filters = Filters::of(db, query)?;
+    let candidates = if query.text.trim().is_empty() {
+        newest(db, &cursor, &filters, &mut page)?
     } else {
-        ranked(db, &cursor, &filters, &words, &mut page)?
+        ranked(db, &cursor, &filters, &query.text, &mut page)?
     };
-    page.approximate = candidates.len() > RANKED;
-    candidates.truncate(RANKED);
-    if words.count() > 0 {
-        candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then(b.m.cmp(&a.m)));
-    }
     let groups = grouped(candidates);
     let end = cursor.offset.saturating_add(query.limit as usize);
     for group in groups.iter().take(end).skip(cursor.offset) {
@@ -69,80 +67,140 @@ fn ranked(
     db: &Connection,
     cursor: &Cursor,
     filters: &Filters,
-    words: &Words,
+    text: &str,
     page: &mut MemoryPage,
 ) -> Result<Vec<Candidate>, StoreError> {
-    if words.count() == 0 {
+    let words = Words::parse(text);
+    if words.cut {
+        page.notes
+            .push("the query was cut: only its first words were looked for".to_owned());
+    }
+    let terms = tokens::terms(db, &words)?;
+    if terms.is_empty() {
         page.notes
             .push("the query has no word to look for".to_owned());
         return Ok(Vec::new());
     }
-    let found = matching(db, cursor, filters, &words.expression(Match::All))?;
-    if !found.is_empty() || words.count() == 1 {
-        return Ok(found);
+    let mut index = Index::open(db, MOST_LEAVES)?;
+    let figures = index.figures()?;
+    let Lists { lists, reach } = Lists::read(&mut index, &terms, LEAVES, &cursor.stored)?;
+    if !reach.is_all() || index.is_exhausted() {
+        page.approximate = true;
+        page.notes.push(format!(
+            "words this frequent were looked for in the newest {:.0}% of the memories only",
+            reach.part * 100.0
+        ));
     }
-    let found = matching(db, cursor, filters, &words.expression(Match::Any))?;
-    if !found.is_empty() {
-        page.notes
-            .push("no memory has all of the words; these have some of them".to_owned());
+    let ranker = Ranker::new(&lists, reach, figures);
+    let few = filters.few(db, LOOKED_AT)?;
+    let matching = |which| {
+        let mut found = ranker.candidates(which);
+        found.retain(|candidate| candidate.m <= *cursor.stored.end());
+        if let Some(few) = &few {
+            keep_of(&mut found, few);
+        }
+        let count = found.len();
+        keep_best(&mut found, LOOKED_AT);
+        let scored = scored(db, filters, &ranker, &found)?;
+        Ok::<_, StoreError>((count, scored))
+    };
+    let (mut count, mut found) = matching(Match::All)?;
+    if found.is_empty() && terms.len() > 1 {
+        (count, found) = matching(Match::Any)?;
+        if !found.is_empty() {
+            page.notes
+                .push("no memory has all of the words; these have some of them".to_owned());
+        }
     }
+    if count > LOOKED_AT {
+        page.approximate = true;
+        page.notes.push(format!(
+            "{count} memories match: the {LOOKED_AT} that have the words most often were ranked"
+        ));
+    }
+    found.sort_by(|a, b| b.score.total_cmp(&a.score).then(b.m.cmp(&a.m)));
     Ok(found)
 }
 
-fn matching(
+/// Looks at the rows of `found`, which are in their order.
+fn scored(
     db: &Connection,
-    cursor: &Cursor,
     filters: &Filters,
-    expression: &str,
+    ranker: &Ranker<'_>,
+    found: &[super::rank::Candidate],
 ) -> Result<Vec<Candidate>, StoreError> {
-    // CROSS JOIN keeps the index outermost: it gives its rows newest first without sorting.
-    let sql = format!(
-        "SELECT memories.m,
-                -bm25(memories_fts, {WEIGHTS}) * CASE kind WHEN 'outcome' THEN 1.0 ELSE {KEPT_BOOST} END,
-                text_hash
-           FROM memories_fts CROSS JOIN memories ON memories.m = memories_fts.rowid
-          WHERE memories_fts MATCH ? AND memories_fts.rowid <= ? {}
-          ORDER BY memories_fts.rowid DESC LIMIT ?",
+    let mut row = db.prepare_cached(&format!(
+        "SELECT sz, kind = 'outcome', text_hash
+           FROM memories_fts_docsize JOIN memories ON memories.m = memories_fts_docsize.id
+          WHERE memories_fts_docsize.id = ? {}",
         filters.sql
-    );
-    candidates(db, &sql, Some(expression), cursor, filters)
+    ))?;
+    let mut values = vec![Value::Null];
+    values.extend(filters.values.iter().cloned());
+    let mut scores = ranker.scores();
+    let mut candidates = Vec::with_capacity(found.len());
+    for &super::rank::Candidate { m, .. } in found {
+        values[0] = Value::from(m);
+        let read = row.query_row(params_from_iter(&values), |row| {
+            let words = words_of(row.get_ref(0)?.as_blob()?);
+            let boost = if row.get(1)? { 1.0 } else { KEPT_BOOST };
+            Ok((words, boost, row.get(2)?))
+        });
+        if let Some((words, boost, text_hash)) = read.optional()? {
+            let score = scores.of(m, words?) * boost;
+            candidates.push(Candidate {
+                m,
+                score,
+                text_hash,
+            });
+        }
+    }
+    Ok(candidates)
 }
 
+/// Returns the newest that the filters let through, of a bounded number.
 fn newest(
     db: &Connection,
     cursor: &Cursor,
     filters: &Filters,
+    page: &mut MemoryPage,
 ) -> Result<Vec<Candidate>, StoreError> {
-    let sql = format!(
-        "SELECT m, 0.0, text_hash FROM memories WHERE m <= ? {}
-          ORDER BY created_at_ms DESC, m DESC LIMIT ?",
+    let few = filters.few(db, LOOKED_AT)?;
+    let source = match &few {
+        Some(few) => few.clone(),
+        None => filters.newest(db, *cursor.stored.end(), LOOKED_AT + 1)?,
+    };
+    if few.is_none() && source.len() > LOOKED_AT {
+        page.approximate = true;
+        page.notes.push(format!(
+            "only the newest {LOOKED_AT} memories were looked at: an `until` leads to older ones"
+        ));
+    }
+    let mut row = db.prepare_cached(&format!(
+        "SELECT created_at_ms, text_hash FROM memories WHERE m = ? AND m <= ? {}",
         filters.sql
-    );
-    candidates(db, &sql, None, cursor, filters)
-}
-
-/// Reads one candidate more than are ranked, by which the caller sees that there are more.
-fn candidates(
-    db: &Connection,
-    sql: &str,
-    expression: Option<&str>,
-    cursor: &Cursor,
-    filters: &Filters,
-) -> Result<Vec<Candidate>, StoreError> {
-    let mut values: Vec<Value> = Vec::new();
-    values.extend(expression.map(|text| Value::from(text.to_owned())));
-    values.push(Value::from(cursor.newest));
+    ))?;
+    let mut values = vec![Value::Null, Value::from(*cursor.stored.end())];
     values.extend(filters.values.iter().cloned());
-    values.push(Value::from(i64::try_from(RANKED + 1).unwrap_or(i64::MAX)));
-    let mut statement = db.prepare_cached(sql)?;
-    let found = statement.query_map(params_from_iter(values), |row| {
-        Ok(Candidate {
-            m: row.get(0)?,
-            score: row.get(1)?,
-            text_hash: row.get(2)?,
-        })
-    })?;
-    Ok(found.collect::<Result<_, _>>()?)
+    let mut found = Vec::new();
+    for m in source.into_iter().take(LOOKED_AT) {
+        values[0] = Value::from(m);
+        let read = row.query_row(params_from_iter(&values), |row| {
+            let text_hash = row.get(1)?;
+            Ok((
+                row.get::<_, i64>(0)?,
+                Candidate {
+                    m,
+                    score: 0.0,
+                    text_hash,
+                },
+            ))
+        });
+        found.extend(read.optional()?);
+    }
+    found
+        .sort_by_key(|(created_at_ms, candidate)| std::cmp::Reverse((*created_at_ms, candidate.m)));
+    Ok(found.into_iter().map(|(_, candidate)| candidate).collect())
 }
 
 /// Merges equal texts, in the candidates' order.
@@ -199,101 +257,44 @@ fn origin(db: &Connection, m: i64) -> Result<Origin, StoreError> {
     })?)
 }
 
-/// Where a page begins. Only memories up to `newest` are seen, so that new ones do not move the pages behind them.
+/// Where a page begins. Only memories up to the newest of `stored` are seen, so that new ones do not move the pages
+/// behind them.
 struct Cursor {
-    newest: i64,
+    stored: RangeInclusive<i64>,
     offset: usize,
 }
 
 impl Cursor {
     /// Returns the query's cursor, or nothing where there is no memory at all.
     fn of(db: &Connection, query: &MemoryQuery) -> Result<Option<Self>, StoreError> {
-        if let Some(text) = &query.cursor {
-            let cursor = text.split_once('-').and_then(|(newest, offset)| {
-                Some(Self {
-                    newest: i64::from_str_radix(newest, 16).ok()?,
-                    offset: usize::from_str_radix(offset, 16).ok()?,
-                })
-            });
-            return cursor.map(Some).ok_or_else(|| StoreError::Argument {
-                field: "cursor",
-                message: "this cursor is not of a search".to_owned(),
-                allowed: "the `cursor` of the page before, with the same query".to_owned(),
-            });
-        }
-        let newest: Option<i64> = db
-            .prepare_cached("SELECT max(m) FROM memories")?
-            .query_row([], |row| row.get(0))?;
-        Ok(newest.map(|newest| Self { newest, offset: 0 }))
+        // Two statements: SQLite looks up one end of an index, but for both it reads all of it.
+        let end = |sql| {
+            let mut statement = db.prepare_cached(sql)?;
+            statement.query_row([], |row| row.get::<_, Option<i64>>(0))
+        };
+        let oldest = end("SELECT min(m) FROM memories")?;
+        let newest = end("SELECT max(m) FROM memories")?;
+        let (Some(oldest), Some(newest)) = (oldest, newest) else {
+            return Ok(None);
+        };
+        let Some(text) = &query.cursor else {
+            let stored = oldest..=newest;
+            return Ok(Some(Self { stored, offset: 0 }));
+        };
+        let cursor = text.split_once('-').and_then(|(newest, offset)| {
+            Some(Self {
+                stored: oldest..=i64::from_str_radix(newest, 16).ok()?,
+                offset: usize::from_str_radix(offset, 16).ok()?,
+            })
+        });
+        cursor.map(Some).ok_or_else(|| StoreError::Argument {
+            field: "cursor",
+            message: "this cursor is not of a search".to_owned(),
+            allowed: "the `cursor` of the page before, with the same query".to_owned(),
+        })
     }
 
     fn at(&self, offset: usize) -> String {
-        format!("{:x}-{offset:x}", self.newest)
-    }
-}
-
-/// The filters as SQL behind a `WHERE` with at least one condition, and their values in the same order.
-struct Filters {
-    sql: String,
-    values: Vec<Value>,
-}
-
-impl Filters {
-    fn of(query: &MemoryQuery) -> Self {
-        let mut filters = Self {
-            sql: String::new(),
-            values: Vec::new(),
-        };
-        filters.one_of("pool", query.pools.iter().map(PoolName::to_string));
-        filters.one_of(
-            "kind",
-            query.kinds.iter().map(|kind| kind.as_str().to_owned()),
-        );
-        filters.one_of("id", query.ids.iter().map(MemoryId::to_string));
-        if let Some(repo) = &query.repo {
-            if repo.starts_with('/') {
-                filters.add("memories.repo = ?", [Value::from(repo.clone())]);
-            } else {
-                let end = format!("/{repo}");
-                let length = i64::try_from(end.chars().count()).unwrap_or(i64::MAX);
-                filters.add(
-                    "substr(memories.repo, -?) = ?",
-                    [Value::from(length), Value::from(end)],
-                );
-            }
-        }
-        for tag in &query.tags {
-            filters.add(
-                "EXISTS (SELECT 1 FROM memory_tags WHERE memory_tags.m = memories.m AND tag = ?)",
-                [Value::from(tag.clone())],
-            );
-        }
-        if let Some(since) = query.since {
-            filters.add(
-                "memories.created_at_ms >= ?",
-                [Value::from(since.unix_ms())],
-            );
-        }
-        if let Some(until) = query.until {
-            filters.add(
-                "memories.created_at_ms <= ?",
-                [Value::from(until.unix_ms())],
-            );
-        }
-        filters
-    }
-
-    fn add(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
-        self.sql.push_str(" AND ");
-        self.sql.push_str(condition);
-        self.values.extend(values);
-    }
-
-    fn one_of(&mut self, column: &str, values: impl Iterator<Item = String>) {
-        let values: Vec<_> = values.map(Value::from).collect();
-        if !values.is_empty() {
-            let marks = vec!["?"; values.len()].join(", ");
-            self.add(&format!("memories.{column} IN ({marks})"), values);
-        }
+        format!("{:x}-{offset:x}", self.stored.end())
     }
 }

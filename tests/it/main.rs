@@ -2,7 +2,9 @@
 
 mod architecture;
 mod clients;
+mod examples;
 mod home;
+mod kinds;
 mod mcp_client;
 mod memory;
 mod process;

@@ -26,14 +26,25 @@ pub(crate) struct Bench {
     pub(crate) caller: Caller,
     closing: CancellationToken,
     tasks: TaskTracker,
-    _dir: TempDir,
+    dir: Arc<TempDir>,
 }
 
 pub(crate) const PEER: &str = "session_buddy";
 
 impl Bench {
     pub(crate) fn new(buddy: Option<SessionBuddy>) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        Self::in_dir(
+            tempfile::tempdir().expect("a temporary folder").into(),
+            buddy,
+        )
+    }
+
+    /// The tools of another server on the same state directory.
+    pub(crate) fn beside(&self, buddy: Option<SessionBuddy>) -> Self {
+        Self::in_dir(Arc::clone(&self.dir), buddy)
+    }
+
+    fn in_dir(dir: Arc<TempDir>, buddy: Option<SessionBuddy>) -> Self {
         let store = Store::open(StoreOptions {
             dir: dir.path().to_owned(),
             durability: Durability::Normal,
@@ -42,7 +53,7 @@ impl Bench {
         Self::over(dir, store, buddy)
     }
 
-    fn over(dir: TempDir, store: Store, buddy: Option<SessionBuddy>) -> Self {
+    fn over(dir: Arc<TempDir>, store: Store, buddy: Option<SessionBuddy>) -> Self {
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let tools = Memories::new(Parts {
             store: store.clone(),
@@ -50,6 +61,7 @@ impl Bench {
             delivery: DeliverySettings {
                 probe_pause: (Duration::from_millis(100), Duration::from_secs(1)),
                 unclear_rest: Duration::from_secs(1),
+                look: Duration::from_millis(500),
                 ..DeliverySettings::default()
             },
             cache: CacheConfig::default(),
@@ -64,7 +76,7 @@ impl Bench {
             caller: Caller::new(None, Caller::DEFAULT_WAIT_CAP),
             closing,
             tasks,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -192,6 +204,35 @@ async fn a_memory_is_redacted_stored_once_and_found_at_once() {
     assert_eq!(hit.matched, [Matched::Fulltext]);
     let sources: Vec<_> = found.sources.iter().map(|source| source.status).collect();
     assert_eq!(sources, [SourceStatus::Ok, SourceStatus::Off]);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_caller_is_told_that_only_a_part_of_the_matches_was_ranked() {
+    let bench = Bench::new(None);
+    let wombats = (0..4_001).map(|n| {
+        let text = format!("wombat number {n}");
+        NewMemory::new(MemoryKind::Note, text, pool("a"), "test")
+    });
+    let stored = bench.store.insert_memories(wombats.collect(), None).await;
+    stored.expect("stored");
+    let found = bench.search(words("wombat")).await;
+    let local = &found.sources[0];
+    assert!(local.approximate && found.cursor.is_some());
+    assert!(
+        local.notes[0].contains("4001 memories match"),
+        "{:?}",
+        local.notes
+    );
+    let some = bench.search(words("wombat elephants")).await;
+    assert!(
+        some.sources[0].notes[0].contains("some of them"),
+        "{:?}",
+        some.sources[0].notes
+    );
+    let one = bench.search(words("\"number 77\"")).await;
+    assert_eq!(one.hits.len(), 1);
+    assert!(!one.sources[0].approximate && one.sources[0].notes.is_empty());
     bench.close().await;
 }
 
@@ -514,12 +555,12 @@ async fn forwarding_can_be_left_out_and_made_up_for_with_since() {
     bench.aggregate(AggregateMemory::default()).await;
     let Bench {
         store,
-        _dir,
+        dir,
         closing,
         ..
     } = bench;
     closing.cancel();
-    let bench = Bench::over(_dir, store, Some(nobody()));
+    let bench = Bench::over(dir, store, Some(nobody()));
     let forward = |since: Option<&str>, forward| AggregateMemory {
         since: since.map(str::to_owned),
         forward: Some(forward),
@@ -537,12 +578,30 @@ async fn forwarding_can_be_left_out_and_made_up_for_with_since() {
 }
 
 #[tokio::test]
-async fn nothing_runs_until_there_is_something_to_send() {
-    let bench = Bench::new(Some(nobody()));
-    bench.tools.resume().await;
-    assert_eq!(bench.tasks.len(), 0, "an empty outbox needs no sender");
-    bench.remember("now there is").await;
-    assert!(!bench.tasks.is_empty());
+async fn a_peer_that_has_nothing_to_lose_and_gets_nothing_is_asked_nothing() {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    listener.set_nonblocking(true).expect("it can be set");
+    let port = listener.local_addr().expect("it is bound").port();
+    let endpoint = Endpoint::Http {
+        url: format!("http://127.0.0.1:{port}/mcp"),
+        headers: Vec::new(),
+    };
+    let client = McpClient::new(endpoint, ClientSettings::new(PEER));
+    let bench = Bench::new(Some(SessionBuddy::new(client, 1)));
+    bench.tools.resume();
+    let forwarder = bench.tools.forwarder().expect("there is a peer");
+    let mut status = forwarder.link.status.subscribe();
+    let elected = status.wait_for(|status| status.sending).await;
+    elected.expect("it becomes the sender");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let asked = listener.accept().map(drop).expect_err("nobody came");
+    assert_eq!(asked.kind(), std::io::ErrorKind::WouldBlock);
+    bench.remember("now there is something").await;
+    let deadline = Instant::now() + crate::support::HANG;
+    while listener.accept().is_err() {
+        assert!(Instant::now() < deadline, "it is to be sent");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     bench.close().await;
 }
 

@@ -6,6 +6,7 @@ mod journal;
 mod memory;
 mod outbox;
 mod ownership;
+mod search;
 
 use mahavishnu::model::{
     At, ItemRecord, ItemState, ItemWork, PoolName, Settings, Work, WorkflowId, WorkflowRecord,

@@ -1,6 +1,5 @@
 //! Single values: paths, URLs, argvs, counts, sizes and durations.
 
-use super::super::PeerConfig;
 use super::super::document::KeyPath;
 use super::{Check, Checked};
 use std::ops::RangeInclusive;
@@ -8,11 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 impl Check<'_> {
-    pub(super) fn url(&self, path: &KeyPath, url: String) -> Checked<PeerConfig> {
+    pub(super) fn url(&self, path: &KeyPath, url: String) -> Checked<String> {
         let good = reqwest::Url::parse(&url)
             .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         if good {
-            Ok(PeerConfig::Http { url })
+            Ok(url)
         } else {
             let message = format!("is {url:?}, not a URL of an MCP server");
             let allowed =

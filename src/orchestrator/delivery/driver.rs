@@ -1,135 +1,18 @@
 //! The sender: keeps as many calls in flight as the pace allows and tells the outbox how each went.
 
-use super::pace::{Pace, Ticket};
-use crate::error::Problem;
+use super::pace::Pace;
+use super::parts::{DeliverySettings, Link, Outbox, Peer, Undelivered};
+use super::send::{Done, Sent, send};
+use super::verdict::Judge;
+use crate::error::{Fault, Problem};
 use crate::model::{At, MemoryId, OutboxEntry};
-use crate::resilience::{Backoff, Breaker, BreakerState, Permit};
-use crate::session_buddy::{Marker, Outgoing, PeerError, Stored};
-use std::collections::{HashMap, VecDeque};
-use std::future::Future;
+use crate::resilience::{Backoff, Breaker, BreakerState};
+use crate::session_buddy::PeerError;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-/// The durable queue of one peer. Whatever is taken is leased until it is acknowledged or failed.
-pub trait Outbox: Send + Sync + 'static {
-    /// Leases at most `limit` entries that are due, oldest first.
-    fn take(&self, limit: u32) -> impl Future<Output = Result<Vec<OutboxEntry>, Problem>> + Send;
-    /// Returns how long until an entry is due; nothing where none waits.
-    fn next_due(&self) -> impl Future<Output = Result<Option<Duration>, Problem>> + Send;
-    /// Notes that the peer has these.
-    fn ack(&self, ids: Vec<MemoryId>) -> impl Future<Output = Result<(), Problem>> + Send;
-    /// Notes that the peer did not acknowledge this one.
-    fn fail(
-        &self,
-        id: MemoryId,
-        why: Undelivered,
-    ) -> impl Future<Output = Result<(), Problem>> + Send;
-    /// Ends all rests, because the peer restarted.
-    fn wake(&self) -> impl Future<Output = Result<(), Problem>> + Send;
-}
-
-/// What becomes of an entry that was not delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Undelivered {
-    /// Nobody knows whether the peer has it: it rests this long, then the peer is asked.
-    Rest(Duration, String),
-    /// The peer does not have it: it is due again after this long.
-    Retry(Duration, String),
-    /// The peer will never take it.
-    Dead(String),
-}
-
-/// What delivery needs of a peer.
-pub trait Peer: Clone + Send + Sync + 'static {
-    /// Stores one memory.
-    fn store(
-        &self,
-        item: Outgoing,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Stored, PeerError>> + Send;
-    /// Returns whether the peer has the memory.
-    fn is_there(
-        &self,
-        marker: Marker,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<bool, PeerError>> + Send;
-    /// Returns how often the peer was found restarted.
-    fn losses(&self) -> u64;
-}
-
-/// How delivery behaves.
-#[derive(Debug, Clone)]
-pub struct DeliverySettings {
-    /// The least and the most calls in flight.
-    pub in_flight: (usize, usize),
-    /// How long a store and a question may take; a busy Session-Buddy needs tens of seconds.
-    pub call_timeout: Duration,
-    /// The shortest rest of an entry whose outcome is unclear; twice the slowest store seen where that is longer.
-    pub unclear_rest: Duration,
-    /// How many failures in a row stop the sending.
-    pub breaker_threshold: u32,
-    /// The first and the longest pause between probes of a peer that is down.
-    pub probe_pause: (Duration, Duration),
-    /// The first and the longest wait before an entry that the peer did not take is sent again.
-    pub retry_wait: (Duration, Duration),
-    /// How often the peer may refuse an entry for now before that counts as for good.
-    pub max_refusals: u32,
-    /// How long the calls in flight may go on once delivery is asked to stop.
-    pub drain: Duration,
-    /// The seed of the jitter.
-    pub seed: u64,
-}
-
-impl Default for DeliverySettings {
-    fn default() -> Self {
-        Self {
-            in_flight: (1, 512),
-            call_timeout: Duration::from_secs(60),
-            unclear_rest: Duration::from_secs(30),
-            breaker_threshold: 3,
-            probe_pause: (Duration::from_millis(500), Duration::from_secs(30)),
-            retry_wait: (Duration::from_secs(1), Duration::from_secs(300)),
-            max_refusals: 12,
-            drain: Duration::from_secs(2),
-            seed: u64::from(std::process::id()),
-        }
-    }
-}
-
-/// How delivery stands.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct DeliveryStatus {
-    /// Whether this process sends; one does for all that share the store.
-    pub sending: bool,
-    /// Calls in flight.
-    pub in_flight: usize,
-    /// How many calls may be in flight.
-    pub limit: usize,
-    /// How many the peer took since the start.
-    pub delivered: u64,
-    /// How many the peer turned out to have already.
-    pub already_there: u64,
-    /// How many became dead letters.
-    pub dead: u64,
-    /// Since when the peer does not answer.
-    pub down_since: Option<At>,
-    /// What went wrong last, while something is wrong.
-    pub error: Option<Problem>,
-}
-
-/// What connects delivery with the rest of the process.
-#[derive(Debug, Clone)]
-pub struct Link {
-    /// Told whenever something was put into the outbox.
-    pub enqueued: Arc<Notify>,
-    /// Cancelled when delivery is to stop.
-    pub stop: CancellationToken,
-    /// Where the status is published.
-    pub status: Arc<watch::Sender<DeliveryStatus>>,
-}
 
 /// One sender to one peer.
 pub struct Delivery<O, P> {
@@ -139,52 +22,39 @@ pub struct Delivery<O, P> {
     link: Link,
     pace: Pace,
     breaker: Breaker,
-    retry: Backoff,
+    judge: Judge,
     calls: JoinSet<Done>,
     /// Leased and not yet sent.
     leased: VecDeque<OutboxEntry>,
     /// Whether the outbox had no more when it was last asked.
     drained: bool,
     acknowledged: Vec<MemoryId>,
-    refusals: HashMap<MemoryId, u32>,
-    slowest: Duration,
-    losses: u64,
-}
-
-/// A call that ended.
-struct Done {
-    entry: OutboxEntry,
-    permit: Permit,
-    ticket: Ticket,
-    result: Result<Sent, PeerError>,
-    took: Duration,
-}
-
-enum Sent {
-    Stored,
-    WasThere,
+    restarts: u64,
 }
 
 impl<O: Outbox, P: Peer> Delivery<O, P> {
-    /// Returns a sender that is not running yet.
-    pub fn new(outbox: O, peer: P, settings: DeliverySettings, link: Link) -> Self {
+    /// Returns a sender that is not running yet; an earlier one's slowest store lately took as long as `slowest`.
+    pub fn new(
+        outbox: O,
+        peer: P,
+        settings: DeliverySettings,
+        link: Link,
+        slowest: Duration,
+    ) -> Self {
         let (first, longest) = settings.probe_pause;
         let probes = Backoff::new(first, longest, settings.seed);
-        let (soon, late) = settings.retry_wait;
         Self {
-            losses: peer.losses(),
+            restarts: peer.restarts(),
+            judge: Judge::new(&settings, slowest),
             outbox,
             peer,
             link,
             pace: Pace::new(settings.in_flight),
             breaker: Breaker::new(settings.breaker_threshold, probes),
-            retry: Backoff::new(soon, late, settings.seed.wrapping_add(1)),
             calls: JoinSet::new(),
             leased: VecDeque::new(),
             drained: false,
             acknowledged: Vec::new(),
-            refusals: HashMap::new(),
-            slowest: Duration::ZERO,
             settings,
         }
     }
@@ -247,10 +117,10 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
                 .await?
                 .map(|due| due.max(Duration::from_millis(10))),
         };
-        let open = matches!(self.breaker.state(now()), BreakerState::Open(_));
+        let open = self.is_open();
         let enqueued = Arc::clone(&self.link.enqueued);
         // What another process of the same store enqueues is not told here, so it is looked for now and then.
-        const LOOK: Duration = Duration::from_secs(5);
+        const LOOK: Duration = Duration::from_secs(1);
         tokio::select! {
             () = stop.cancelled() => {}
             () = enqueued.notified(), if !open => {}
@@ -306,10 +176,9 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
     ) -> Result<(), Problem> {
         match done {
             Ok(done) => self.settle(done).await,
+            // A call catches its own panics, so nothing but the runtime's end is left, after which nothing is sent.
             Err(error) => {
-                // A defect; its entry stays leased and is asked for by the next sender.
-                tracing::error!(%error, "a delivery task panicked");
-                self.pace.abandoned();
+                tracing::error!(%error, "a delivery was cut off");
                 Ok(())
             }
         }
@@ -318,80 +187,58 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
     async fn settle(&mut self, done: Done) -> Result<(), Problem> {
         let id = done.entry.memory.id;
         let busy = !self.leased.is_empty() || !self.drained;
-        match done.result {
+        let error = match done.result {
             Ok(sent) => {
                 self.breaker.succeeded(done.permit);
                 self.acknowledged.push(id);
-                self.refusals.remove(&id);
                 self.note_success(&sent);
                 match sent {
                     Sent::Stored => {
-                        self.slowest = self.slowest.max(done.took);
+                        self.judge.stored(id, done.took);
                         self.pace.finished(done.ticket, now(), busy);
                     }
-                    Sent::WasThere => self.pace.abandoned(),
+                    Sent::WasThere => {
+                        self.judge.was_there(id);
+                        self.pace.abandoned();
+                    }
                 }
-                Ok(())
+                return Ok(());
             }
-            Err(error) => {
-                self.note_failure(&error);
-                let why = self.verdict(id, &error);
-                if matches!(why, Undelivered::Dead(_)) {
-                    // It answered: the fault is the entry's.
-                    self.breaker.succeeded(done.permit);
-                    self.pace.abandoned();
-                } else {
-                    self.breaker.failed(done.permit, now());
-                    self.pace.failed(done.ticket);
-                }
-                self.outbox.fail(id, why).await?;
-                self.give_back_while_open().await
-            }
+            Err(error) => error,
+        };
+        let why = self.judge.judge(id, &error, done.took);
+        if matches!(error, PeerError::Permanent(_)) {
+            // It answered: the fault is the entry's.
+            self.breaker.succeeded(done.permit);
+            self.pace.abandoned();
+        } else {
+            self.breaker.failed(done.permit, now());
+            self.pace.failed(done.ticket);
         }
-    }
-
-    /// Decides what becomes of an entry that the peer did not acknowledge.
-    fn verdict(&mut self, id: MemoryId, error: &PeerError) -> Undelivered {
-        let text = crate::error::Fault::problem(error).message;
-        match error {
-            PeerError::Permanent(_) => {
-                self.refusals.remove(&id);
-                Undelivered::Dead(text)
-            }
-            PeerError::Unclear(_) => {
-                let rest = self.settings.unclear_rest.max(self.slowest * 2);
-                Undelivered::Rest(rest, text)
-            }
-            // The peer's trouble, not the entry's: the breaker decides when it is tried again.
-            PeerError::Down(_) | PeerError::Locked(_) => Undelivered::Retry(Duration::ZERO, text),
-            PeerError::Retry(_) => {
-                let refusals = self.refusals.entry(id).or_default();
-                *refusals += 1;
-                if *refusals >= self.settings.max_refusals {
-                    self.refusals.remove(&id);
-                    Undelivered::Dead(text)
-                } else {
-                    Undelivered::Retry(self.retry.delay_of(*refusals), text)
-                }
-            }
-        }
+        self.note_failure(&error, &why);
+        self.outbox.fail(id, why).await?;
+        self.give_back_while_open().await
     }
 
     /// Gives back what is leased once the peer is known to be down: until then it may be forgotten or changed.
     async fn give_back_while_open(&mut self) -> Result<(), Problem> {
-        if !matches!(self.breaker.state(now()), BreakerState::Open(_)) {
+        if !self.is_open() {
             return Ok(());
         }
         self.pace.reset();
-        self.give_back("the peer is down").await
+        self.give_back().await
     }
 
-    async fn give_back(&mut self, why: &str) -> Result<(), Problem> {
-        while let Some(entry) = self.leased.pop_front() {
-            let retry = Undelivered::Retry(Duration::ZERO, why.to_owned());
-            self.outbox.fail(entry.memory.id, retry).await?;
+    async fn give_back(&mut self) -> Result<(), Problem> {
+        if self.leased.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let ids = self.leased.drain(..).map(|entry| entry.memory.id).collect();
+        self.outbox.give_back(ids).await
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.breaker.state(now()), BreakerState::Open(_))
     }
 
     async fn tell_acknowledged(&mut self) -> Result<(), Problem> {
@@ -404,23 +251,25 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
 
     /// Ends all rests when the peer restarted: what was under way to it cannot arrive any more.
     async fn notice_restart(&mut self) -> Result<(), Problem> {
-        let losses = self.peer.losses();
-        if losses != self.losses {
-            self.losses = losses;
+        let restarts = self.peer.restarts();
+        if restarts != self.restarts {
+            self.restarts = restarts;
             self.outbox.wake().await?;
         }
         Ok(())
     }
 
+    /// Gives back what was not sent, then notes each call that still ends in time.
     async fn drain(&mut self) -> Result<(), Problem> {
         let deadline = tokio::time::Instant::now() + self.settings.drain;
+        self.give_back().await?;
+        self.tell_acknowledged().await?;
         while let Ok(Some(done)) = tokio::time::timeout_at(deadline, self.calls.join_next()).await {
             self.settle_joined(done).await?;
+            self.tell_acknowledged().await?;
         }
         // What is still in flight stays leased: the next sender reclaims it and asks the peer for it.
         self.calls.abort_all();
-        self.give_back("the sender ended").await?;
-        self.tell_acknowledged().await?;
         self.publish();
         Ok(())
     }
@@ -436,16 +285,19 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
         });
     }
 
-    fn note_failure(&self, error: &PeerError) {
+    fn note_failure(&self, error: &PeerError, why: &Undelivered) {
+        let down = error.is_about_the_peer() || self.is_open();
         self.link.status.send_modify(|status| {
-            if matches!(error, PeerError::Permanent(_)) {
+            if matches!(why, Undelivered::Dead(_)) {
                 status.dead += 1;
+            }
+            if matches!(error, PeerError::Permanent(_)) {
                 return;
             }
-            if error.is_about_the_peer() {
+            if down {
                 status.down_since.get_or_insert_with(At::now);
             }
-            status.error = Some(crate::error::Fault::problem(error));
+            status.error = Some(error.problem());
         });
     }
 
@@ -453,58 +305,13 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
         self.link.status.send_modify(|status| {
             status.in_flight = self.calls.len();
             status.limit = self.pace.limit();
+            status.slowest = self.judge.slowest();
         });
     }
 }
 
-/// Sends one entry; asks for it before where the peer may have it already.
-async fn send<P: Peer>(
-    peer: P,
-    entry: OutboxEntry,
-    permit: Permit,
-    ticket: Ticket,
-    timeout: Duration,
-) -> Done {
-    let began = now();
-    let result = ask_and_store(&peer, &entry, began + timeout).await;
-    Done {
-        entry,
-        permit,
-        ticket,
-        result,
-        took: now() - began,
-    }
-}
-
-async fn ask_and_store<P: Peer>(
-    peer: &P,
-    entry: &OutboxEntry,
-    deadline: Instant,
-) -> Result<Sent, PeerError> {
-    let memory = &entry.memory;
-    let marker = Marker {
-        pool: memory.pool.clone(),
-        id: memory.id,
-    };
-    if entry.ask_first {
-        match peer.is_there(marker.clone(), deadline).await {
-            Ok(true) => return Ok(Sent::WasThere),
-            Ok(false) => {}
-            // A question changes nothing, so the entry is as it was before.
-            Err(PeerError::Unclear(error)) => return Err(PeerError::Down(error)),
-            Err(other) => return Err(other),
-        }
-    }
-    let item = Outgoing {
-        marker,
-        text: memory.text.clone(),
-        tags: memory.tags.clone(),
-    };
-    peer.store(item, deadline).await.map(|_| Sent::Stored)
-}
-
 /// Returns the monotonic clock, the paused one in tests.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

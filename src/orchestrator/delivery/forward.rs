@@ -1,10 +1,12 @@
 //! Delivery from the local store to Session-Buddy, by whichever process holds the peer's lock, and reconciliation.
 
-use super::driver::{Delivery, DeliverySettings, DeliveryStatus, Link, Outbox, Peer, Undelivered};
+use super::driver::Delivery;
+use super::parts::{DeliverySettings, DeliveryStatus, Link, Outbox, Peer, Undelivered};
 use crate::error::{Fault, Problem};
-use crate::model::{At, MemoryId, OutboxEntry, PeerName, SendFailure};
-use crate::session_buddy::{Marker, Outgoing, PeerError, SessionBuddy, Stored};
+use crate::model::{At, MemoryId, OutboxEntry, PeerName, Reconciled, SendFailure, SenderState};
+use crate::session_buddy::{Marker, Outgoing, PeerError, PeerInfo, SessionBuddy, Stored};
 use crate::store::Store;
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 /// One peer's outbox in the store.
@@ -62,6 +64,11 @@ impl Outbox for PeerOutbox {
         failed.map_err(|error| error.problem())
     }
 
+    async fn give_back(&self, ids: Vec<MemoryId>) -> Result<(), Problem> {
+        let given = self.store.give_back_outbox(self.peer.clone(), ids).await;
+        given.map(drop).map_err(|error| error.problem())
+    }
+
     async fn wake(&self) -> Result<(), Problem> {
         let woken = self.store.wake_outbox(self.peer.clone()).await;
         woken.map(drop).map_err(|error| error.problem())
@@ -77,20 +84,9 @@ impl Peer for SessionBuddy {
         SessionBuddy::is_there(self, &marker, deadline).await
     }
 
-    fn losses(&self) -> u64 {
-        self.client().losses()
+    fn restarts(&self) -> u64 {
+        SessionBuddy::restarts(self)
     }
-}
-
-/// What reconciliation found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reconciled {
-    /// How many acknowledged memories were looked for.
-    pub checked: usize,
-    /// Those that the peer lost; they are on their way again.
-    pub lost: Vec<MemoryId>,
-    /// Those that the peer has more than once, with their number.
-    pub duplicates: Vec<(MemoryId, usize)>,
 }
 
 /// Forwards the store's memories to one Session-Buddy for as long as the process lives.
@@ -108,6 +104,8 @@ pub struct Forwarder {
     pub link: Link,
 }
 
+/// How long a peer may take to tell its tools.
+const PROBE_LIMIT: Duration = Duration::from_secs(30);
 /// How long the start of a new sender waits before it looks again whether it may send.
 const ELECTION: Duration = Duration::from_secs(2);
 /// How long after a failure of the store sending begins anew.
@@ -120,12 +118,17 @@ impl Forwarder {
     ///
     /// When dropped, calls in flight are abandoned; the next sender asks the peer for them.
     pub async fn run(&self) {
+        let mut told: Option<Problem> = None;
         while !self.link.stop.is_cancelled() {
             let pause = match self.send_while_elected().await {
                 Ok(()) => ELECTION,
                 Err(error) => {
-                    tracing::warn!(%error, "forwarding stopped and begins anew");
+                    // A store that stays out of order is told once.
+                    if told.as_ref() != Some(&error) {
+                        tracing::warn!(%error, "forwarding stopped and begins anew");
+                    }
                     self.set_status(|status| status.error = Some(error.clone()));
+                    told = Some(error);
                     STORE_PAUSE
                 }
             };
@@ -141,74 +144,147 @@ impl Forwarder {
         let Some(_elected) = lock.map_err(|error| error.problem())? else {
             return Ok(());
         };
-        let until = after(self.settings.unclear_rest);
+        let known = self.store.peer_state(self.peer.clone()).await;
+        let known = known.map_err(|error| error.problem())?.sender;
+        let until = after(self.settings.rest_after_death(known.slowest));
         let reclaimed = self.store.reclaim_outbox(self.peer.clone(), until).await;
         reclaimed.map_err(|error| error.problem())?;
-        self.set_status(|status| status.sending = true);
+        self.set_status(|status| {
+            status.sending = true;
+            status.down_since = known.down_since;
+            status.error = known.error.clone();
+        });
         let outbox = PeerOutbox::new(self.store.clone(), self.peer.clone());
         let (buddy, settings) = (self.buddy.clone(), self.settings.clone());
-        let sent = Delivery::new(outbox, buddy, settings, self.link.clone())
-            .run()
-            .await;
+        let delivery = Delivery::new(outbox, buddy, settings, self.link.clone(), known.slowest);
+        let sent = tokio::select! {
+            sent = delivery.run() => sent,
+            never = self.tell_others(known) => match never {},
+        };
         self.set_status(|status| status.sending = false);
         sent
     }
 
-    /// Looks whether the peer still has all that it acknowledged, and sends again what it lost.
+    /// Writes down how sending stands whenever that changes, for the other servers of this store and for the next sender.
+    async fn tell_others(&self, mut told: SenderState) -> Infallible {
+        /// At most this often: the pace changes all the time.
+        const EVERY: Duration = Duration::from_millis(500);
+        let mut status = self.link.status.subscribe();
+        loop {
+            let state = status.borrow_and_update().for_others();
+            if state != told {
+                match self
+                    .store
+                    .note_sender(self.peer.clone(), state.clone())
+                    .await
+                {
+                    Ok(()) => told = state,
+                    Err(error) => tracing::debug!(%error, "how sending stands was not noted"),
+                }
+            }
+            tokio::time::sleep(EVERY).await;
+            if status.changed().await.is_err() {
+                // The sender of the status lives in this very struct.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Returns how sending stands, whichever server of this store does it.
     ///
     /// # Errors
     ///
-    /// When the peer or the store does not answer; nothing is changed then, and a page that was done stays done.
-    pub async fn reconcile(&self, deadline: Instant) -> Result<Reconciled, Problem> {
-        const PAGE: u32 = 5_000;
-        let mut found = Reconciled::default();
-        let mut after = None;
-        loop {
-            let page = self.store.acked(self.peer.clone(), after, PAGE).await;
-            let page = page.map_err(|error| error.problem())?;
-            let Some(last) = page.last().copied() else {
-                break;
-            };
-            after = Some(last);
-            self.reconcile_page(&page, deadline, &mut found).await?;
+    /// The store cannot be read.
+    pub async fn sender_state(&self) -> Result<SenderState, Problem> {
+        let own = self.link.status.borrow().clone();
+        if own.sending {
+            return Ok(own.for_others());
         }
-        if !found.lost.is_empty() {
-            self.link.enqueued.notify_one();
-        }
-        Ok(found)
+        let known = self.store.peer_state(self.peer.clone()).await;
+        Ok(known.map_err(|error| error.problem())?.sender)
     }
 
-    async fn reconcile_page(
-        &self,
-        page: &[MemoryId],
-        deadline: Instant,
-        found: &mut Reconciled,
-    ) -> Result<(), Problem> {
-        let mut markers = Vec::with_capacity(page.len());
-        for &id in page {
-            let memory = self
-                .store
-                .memory(id)
-                .await
-                .map_err(|error| error.problem())?;
-            // One that was forgotten in the meantime has nothing to be looked for.
-            markers.extend(memory.map(|memory| Marker {
-                pool: memory.pool,
-                id,
-            }));
+    /// Asks the peer whether it is there, and where nothing is on its way notes the answer: there is no traffic then
+    /// that would tell.
+    ///
+    /// # Errors
+    ///
+    /// The peer does not answer, or the store cannot be read.
+    pub async fn probe(&self) -> Result<PeerInfo, Problem> {
+        let asked = self.buddy.probe(Instant::now() + PROBE_LIMIT).await;
+        let asked = asked.map_err(|error| error.problem());
+        let counts = self.store.outbox_counts(self.peer.clone()).await;
+        if counts.map_err(|error| error.problem())?.open() == 0 {
+            self.set_status(|status| match &asked {
+                Ok(_) => (status.down_since, status.error) = (None, None),
+                Err(error) => {
+                    status.down_since.get_or_insert_with(At::now);
+                    status.error = Some(error.clone());
+                }
+            });
         }
-        let presence = self.buddy.presence(&markers, deadline).await;
-        let presence = presence.map_err(|error| error.problem())?;
-        let lost: Vec<MemoryId> = presence.missing.iter().map(|marker| marker.id).collect();
-        let marked = self.store.mark_lost(self.peer.clone(), lost.clone()).await;
-        marked.map_err(|error| error.problem())?;
-        found.checked += markers.len();
-        found.lost.extend(lost);
-        let twice = presence.duplicates.into_iter();
+        asked
+    }
+
+    /// Looks whether the peer still has all that it acknowledged, and sends again what it lost. What was found is
+    /// published in the status and in the store.
+    ///
+    /// # Errors
+    ///
+    /// When the peer or the store does not answer; nothing is sent again then.
+    pub async fn reconcile(&self, deadline: Instant) -> Result<Reconciled, Problem> {
+        let found = self.compare(deadline).await;
+        if let Ok(found) = &found {
+            self.set_status(|status| status.reconciled = Some(found.clone()));
+            if found.lost > 0 {
+                self.link.enqueued.notify_one();
+            }
+        }
+        let noted = self
+            .store
+            .note_reconciled(self.peer.clone(), found.clone())
+            .await;
+        noted.map_err(|error| error.problem())?;
         found
-            .duplicates
-            .extend(twice.map(|(marker, times)| (marker.id, times)));
-        Ok(())
+    }
+
+    async fn compare(&self, deadline: Instant) -> Result<Reconciled, Problem> {
+        const BATCH: usize = 1_000;
+        let acked = self.acked().await?;
+        let at = At::now();
+        let presence = self.buddy.presence(&acked, deadline).await;
+        let presence = presence.map_err(|error| error.problem())?;
+        for batch in presence.missing.chunks(BATCH) {
+            let lost = batch.iter().map(|marker| marker.id).collect();
+            let marked = self.store.mark_lost(self.peer.clone(), lost).await;
+            marked.map_err(|error| error.problem())?;
+        }
+        let twice = presence.duplicates.iter().take(Reconciled::MAX_TWICE);
+        Ok(Reconciled {
+            at,
+            checked: acked.len() as u64,
+            lost: presence.missing.len() as u64,
+            duplicates: presence.duplicates.len() as u64,
+            twice: twice
+                .map(|(marker, times)| (marker.id, *times as u64))
+                .collect(),
+        })
+    }
+
+    /// Returns all that the peer acknowledged.
+    async fn acked(&self) -> Result<Vec<Marker>, Problem> {
+        const PAGE: u32 = 5_000;
+        let mut acked: Vec<Marker> = Vec::new();
+        loop {
+            let after = acked.last().map(|marker| marker.id);
+            let page = self.store.acked(self.peer.clone(), after, PAGE).await;
+            let page = page.map_err(|error| error.problem())?;
+            let last = page.len() < PAGE as usize;
+            acked.extend(page.into_iter().map(|(id, pool)| Marker { pool, id }));
+            if last {
+                return Ok(acked);
+            }
+        }
     }
 
     fn set_status(&self, change: impl FnOnce(&mut DeliveryStatus)) {

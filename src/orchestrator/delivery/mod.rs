@@ -7,7 +7,11 @@
 mod driver;
 mod forward;
 mod pace;
+mod parts;
+mod send;
+mod verdict;
 
-pub use driver::{Delivery, DeliverySettings, DeliveryStatus, Link, Outbox, Peer, Undelivered};
-pub use forward::{Forwarder, PeerOutbox, Reconciled};
+pub use driver::Delivery;
+pub use forward::{Forwarder, PeerOutbox};
 pub use pace::{Pace, Ticket};
+pub use parts::{DeliverySettings, DeliveryStatus, Link, Outbox, Peer, Undelivered};

@@ -121,6 +121,8 @@ impl Memories {
         deadline: Instant,
     ) -> Result<(), Problem> {
         let mut status = sender.subscribe();
+        // A peer that restarted meanwhile may have lost what it had.
+        sender.look();
         let mut down: Option<Instant> = None;
         while Instant::now() < deadline {
             let counts = self
@@ -130,7 +132,8 @@ impl Memories {
             if counts.await.map_err(|error| error.problem())?.open() == 0 {
                 break;
             }
-            if status.borrow_and_update().down_since.is_none() {
+            status.mark_unchanged();
+            if sender.sender_state().await?.down_since.is_none() {
                 down = None;
             } else if down.get_or_insert_with(Instant::now).elapsed() >= DOWN_PATIENCE {
                 break;
@@ -169,7 +172,10 @@ impl Memories {
             None => Ok(Default::default()),
         };
         let open = open.map_err(|error| error.problem())?.open();
-        let down_since = sender.and_then(Sender::down_since);
+        let down_since = match sender {
+            Some(sender) => sender.sender_state().await?.down_since,
+            None => None,
+        };
         let forwarding = match (sender, down_since) {
             (None, _) => Forwarding::Off,
             (Some(_), Some(_)) => Forwarding::Down,

@@ -1,7 +1,9 @@
-//! The background sender: begins with the first memory to send, ends with the server, and finds what the peer lost.
+//! The background sender: lives as long as the server, sends or waits for its turn, and finds what the peer lost.
 
-use crate::model::{At, PeerName};
+use crate::error::{Fault, Problem};
+use crate::model::{PeerName, SenderState};
 use crate::orchestrator::delivery::{DeliverySettings, DeliveryStatus, Forwarder, Link};
+use crate::resilience::Backoff;
 use crate::session_buddy::SessionBuddy;
 use crate::store::Store;
 use std::sync::Arc;
@@ -11,17 +13,22 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How often is looked whether the peer may have lost something.
-const RECONCILE_LOOK: Duration = Duration::from_secs(5);
+/// How often is looked whether traffic found the peer restarted.
+const GLANCE: Duration = Duration::from_secs(1);
 
-/// How long one reconciliation may take; a listing of thousands takes a busy peer seconds.
+/// How long one comparison may take; a listing of thousands takes a busy peer seconds.
 const RECONCILE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long is waited after a comparison that failed: at first, and at most.
+const RECONCILE_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 
 /// Forwards to one peer in the background.
 pub(super) struct Forwarding {
     forwarder: Forwarder,
     tasks: TaskTracker,
     begun: AtomicBool,
+    /// Told when somebody wants to know now whether the peer is still the same.
+    look: Arc<Notify>,
 }
 
 impl Forwarding {
@@ -48,6 +55,7 @@ impl Forwarding {
             },
             tasks,
             begun: AtomicBool::new(false),
+            look: Arc::default(),
         }
     }
 
@@ -63,71 +71,136 @@ impl Forwarding {
         self.forwarder.link.status.subscribe()
     }
 
-    pub(super) fn down_since(&self) -> Option<At> {
-        self.forwarder.link.status.borrow().down_since
+    /// Returns how sending stands, whichever server of this store does it.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    pub(super) async fn sender_state(&self) -> Result<SenderState, Problem> {
+        self.forwarder.sender_state().await
     }
 
-    /// Begins where an earlier server left something to send.
-    pub(super) async fn resume(&self) {
-        let counts = self.forwarder.store.outbox_counts(self.peer().clone());
-        match counts.await {
-            Ok(counts) if counts.open() == 0 => {}
-            Ok(_) => self.enqueued(),
-            // The store says the same to every call; sending begins with the first memory that it takes.
-            Err(error) => tracing::warn!(%error, "the outbox could not be read"),
-        }
-    }
-
-    /// Wakes the sender; begins it the first time.
-    pub(super) fn enqueued(&self) {
+    /// Begins to send, or to wait until the server that does has ended: what it leaves is not left lying.
+    pub(super) fn begin(&self) {
         let stop = &self.forwarder.link.stop;
-        if !stop.is_cancelled() && !self.begun.swap(true, Ordering::AcqRel) {
-            let sender = self.forwarder.clone();
-            self.tasks.spawn(async move { sender.run().await });
-            let watcher = self.forwarder.clone();
-            self.tasks.spawn(
-                stop.clone()
-                    .run_until_cancelled_owned(watch_losses(watcher)),
-            );
+        if stop.is_cancelled() || self.begun.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let sender = self.forwarder.clone();
+        self.tasks.spawn(async move { sender.run().await });
+        let watch = Watch::new(self.forwarder.clone(), Arc::clone(&self.look));
+        self.tasks
+            .spawn(stop.clone().run_until_cancelled_owned(watch.run()));
+    }
+
+    /// Wakes the sender.
+    pub(super) fn enqueued(&self) {
+        self.begin();
         self.forwarder.link.enqueued.notify_one();
+    }
+
+    /// Has the peer looked at now rather than within the minute.
+    pub(super) fn look(&self) {
+        self.begin();
+        self.look.notify_one();
     }
 }
 
-/// Reconciles once the peer has been reached, and again whenever it restarted.
+/// Compares the peer with the outbox once it is known, and again whenever it restarted.
 ///
 /// A restarted peer may have lost what it acknowledged, and nobody knows what happened to it while no server watched.
-async fn watch_losses(forwarder: Forwarder) {
-    let mut reconciled: Option<u64> = None;
-    loop {
-        tokio::time::sleep(RECONCILE_LOOK).await;
-        let losses = forwarder.buddy.client().losses();
-        let due = {
-            let status = forwarder.link.status.borrow();
-            let reached = status.delivered + status.already_there > 0;
-            let up = status.sending && status.down_since.is_none();
-            up && (reached || reconciled.is_some()) && reconciled != Some(losses)
-        };
-        if !due {
-            continue;
+/// Restarts are noticed by the traffic, and where there is none by a question now and then. Nothing is asked of a peer
+/// that has nothing to lose.
+struct Watch {
+    forwarder: Forwarder,
+    look: Arc<Notify>,
+    /// The client's count of lost sessions at the last comparison that was made while this process sends.
+    compared: Option<u64>,
+    asked: Option<tokio::time::Instant>,
+    pauses: Backoff,
+    pause_until: tokio::time::Instant,
+}
+
+impl Watch {
+    fn new(forwarder: Forwarder, look: Arc<Notify>) -> Self {
+        let (first, longest) = RECONCILE_PAUSE;
+        Self {
+            pauses: Backoff::new(first, longest, forwarder.settings.seed),
+            pause_until: tokio::time::Instant::now(),
+            forwarder,
+            look,
+            compared: None,
+            asked: None,
         }
-        match forwarder
-            .reconcile(Instant::now() + RECONCILE_DEADLINE)
-            .await
-        {
+    }
+
+    async fn run(mut self) {
+        loop {
+            let wanted = tokio::select! {
+                () = self.look.notified() => true,
+                () = tokio::time::sleep(GLANCE.min(self.forwarder.settings.look)) => false,
+            };
+            if !self.forwarder.link.status.borrow().sending {
+                // Another server looks after it; what happens meanwhile is that one's to find.
+                (self.compared, self.asked) = (None, None);
+                continue;
+            }
+            if let Err(error) = self.glance(wanted).await {
+                tracing::debug!(%error, "the peer was not looked at");
+            }
+        }
+    }
+
+    /// Asks the peer where that is due, and compares where it turns out to have restarted.
+    async fn glance(&mut self, wanted: bool) -> Result<(), Problem> {
+        let due = self
+            .asked
+            .is_none_or(|asked| asked.elapsed() >= self.forwarder.settings.look);
+        let losses = self.forwarder.buddy.client().losses();
+        if !wanted && !due && self.compared == Some(losses) {
+            return Ok(());
+        }
+        let paused = tokio::time::Instant::now() < self.pause_until;
+        if !wanted && paused {
+            return Ok(());
+        }
+        let (store, peer) = (&self.forwarder.store, &self.forwarder.peer);
+        let acked = store.has_acked(peer.clone()).await;
+        if !acked.map_err(|error| error.problem())? {
+            return Ok(());
+        }
+        if wanted || due {
+            self.asked = Some(tokio::time::Instant::now());
+            self.forwarder.probe().await?;
+        }
+        // Read before the comparison: a restart during it makes another one due.
+        let losses = self.forwarder.buddy.client().losses();
+        let down = self.forwarder.link.status.borrow().down_since.is_some();
+        if down || self.compared == Some(losses) {
+            return Ok(());
+        }
+        self.compare(losses).await;
+        Ok(())
+    }
+
+    async fn compare(&mut self, losses: u64) {
+        let deadline = Instant::now() + RECONCILE_DEADLINE;
+        match self.forwarder.reconcile(deadline).await {
             Ok(found) => {
-                reconciled = Some(losses);
-                if !found.lost.is_empty() || !found.duplicates.is_empty() {
+                self.compared = Some(losses);
+                self.pauses.reset();
+                if !found.is_clean() {
                     tracing::warn!(
                         checked = found.checked,
-                        lost = found.lost.len(),
-                        duplicates = found.duplicates.len(),
+                        lost = found.lost,
+                        duplicates = found.duplicates,
                         "the peer lost memories, which are sent again, or has some twice"
                     );
                 }
             }
             Err(error) => {
-                tracing::info!(%error, "what the peer has could not be compared; tried again")
+                self.pause_until = tokio::time::Instant::now() + self.pauses.next_delay();
+                tracing::info!(%error, "what the peer has could not be compared; tried again");
             }
         }
     }

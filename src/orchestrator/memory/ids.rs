@@ -5,7 +5,7 @@ use super::page::{HITS_BYTES, Position};
 use super::search::{hit_of, local_source};
 use crate::api::{CrossPoolSearchResult, Hit};
 use crate::error::{ErrorKind, Fault, Problem};
-use crate::model::MemoryId;
+use crate::model::{MemoryId, MemoryPage};
 
 /// How many memories one call may name.
 const MAX_IDS: usize = 100;
@@ -55,7 +55,7 @@ impl Memories {
         }
         Ok(CrossPoolSearchResult {
             hits,
-            sources: vec![local_source()],
+            sources: vec![local_source(&MemoryPage::default())],
             cursor: (position.skip < ids.len()).then(|| position.write()),
         })
     }

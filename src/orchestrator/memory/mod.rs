@@ -10,19 +10,16 @@ mod ids;
 mod keep;
 mod outcome;
 mod page;
-mod peer;
 mod peer_pool;
 mod remote;
 mod search;
 
 pub use collect::Collect;
 pub(super) use outcome::outcome;
-pub use peer::connect;
 pub use peer_pool::BuddyPool;
 
 use super::cache::{Clock, SearchCache};
 use super::delivery::DeliverySettings;
-use super::pools::Pools;
 use crate::api::{ClearCache, ClearCacheResult};
 use crate::config::CacheConfig;
 use crate::error::{ErrorKind, Problem, nearest};
@@ -35,6 +32,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// The memory server's name in the store and in answers, whatever its address: where another server answers at a new
+/// address, reconciliation finds what that one lacks.
+pub const PEER: &str = "session_buddy";
 
 /// What the memory tools are made of.
 pub struct Parts {
@@ -89,16 +90,6 @@ pub trait PoolNames: Sync {
     }
 }
 
-impl PoolNames for Pools {
-    fn exists(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-
-    fn all(&self) -> Vec<PoolName> {
-        self.names()
-    }
-}
-
 impl Memories {
     /// Returns the tools over `parts`; nothing runs until [`Self::resume`] or the first memory to forward.
     pub fn new(parts: Parts) -> Self {
@@ -139,10 +130,10 @@ impl Memories {
         Some(self.0.forwarding.as_ref()?.peer().clone())
     }
 
-    /// Goes on with what an earlier server left to be sent; does nothing where there is nothing.
-    pub async fn resume(&self) {
+    /// Begins to forward what there is and what will be there, or to wait for the turn to; does nothing without a peer.
+    pub fn resume(&self) {
         if let Some(forwarding) = &self.0.forwarding {
-            forwarding.resume().await;
+            forwarding.begin();
         }
     }
 
@@ -156,14 +147,6 @@ impl Memories {
     /// Returns the forwarder, for health checks: its status, dead letters and reconciliation.
     pub fn forwarder(&self) -> Option<&super::delivery::Forwarder> {
         Some(self.0.forwarding.as_ref()?.forwarder())
-    }
-
-    /// Ends the connection to the peer, and the peer where it was started as a child, within `grace`. To be called when
-    /// the background work has ended.
-    pub async fn close(&self, grace: Duration) {
-        if let Some(remote) = &self.0.remote {
-            remote.buddy.client().close(grace).await;
-        }
     }
 
     /// Answers `clear_cache`; the figures are those before clearing.

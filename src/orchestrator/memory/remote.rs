@@ -86,20 +86,17 @@ impl Remote {
 
     fn answered(&self, hit: Hit<Vec<PeerHit>>) -> Told {
         let cached = hit.how == How::Hit;
-        if !cached {
+        let status = if cached {
+            SourceStatus::Cached
+        } else {
             *self.failing() = None;
-        }
+            SourceStatus::Ok
+        };
         Told {
             hits: hit.value,
             source: SourceAnswer {
-                name: self.name.to_string(),
-                status: if cached {
-                    SourceStatus::Cached
-                } else {
-                    SourceStatus::Ok
-                },
                 age_s: cached.then(|| (hit.age.as_secs_f64() * 10.0).round() / 10.0),
-                error: None,
+                ..SourceAnswer::new(self.name.to_string(), status)
             },
         }
     }
@@ -116,10 +113,8 @@ impl Remote {
         Told {
             hits: Arc::default(),
             source: SourceAnswer {
-                name: self.name.to_string(),
-                status,
-                age_s: None,
                 error: Some(problem),
+                ..SourceAnswer::new(self.name.to_string(), status)
             },
         }
     }

@@ -162,14 +162,9 @@ impl Memories {
         query.limit = u32::try_from(search.position.skip + search.limit).unwrap_or(u32::MAX);
         let page = self.0.store.find_memories(query).await;
         let page = page.map_err(|error| error.problem())?;
-        let mut sources = vec![local_source()];
+        let mut sources = vec![local_source(&page)];
         if off {
-            sources.push(SourceAnswer {
-                name: super::peer::NAME.to_owned(),
-                status: SourceStatus::Off,
-                age_s: None,
-                error: None,
-            });
+            sources.push(SourceAnswer::new(super::PEER, SourceStatus::Off));
         }
         let ranked = page.hits.into_iter().map(|hit| Fused {
             score: hit.score,
@@ -189,6 +184,7 @@ impl Memories {
         local: MemoryPage,
         told: Told,
     ) -> Result<CrossPoolSearchResult, Problem> {
+        let sources = vec![local_source(&local), told.source];
         let next = local.next;
         let remote = self.known(&search.query, &told.hits).await?;
         let local = local.hits.into_iter().map(|hit| Found {
@@ -201,12 +197,7 @@ impl Memories {
             kept.remote = kept.remote.take().or(more.remote);
             kept.memory = kept.memory.take().or(more.memory);
         });
-        Ok(shown(
-            &search,
-            ranked,
-            next,
-            vec![local_source(), told.source],
-        ))
+        Ok(shown(&search, ranked, next, sources))
     }
 
     /// Returns the peer's hits, ours with what the store has of them, without those that the filters keep out.
@@ -345,13 +336,12 @@ fn shown(
     }
 }
 
-/// Returns the row that says that the store answered.
-pub(super) fn local_source() -> SourceAnswer {
+/// Returns the row that says that the store answered, and how exactly.
+pub(super) fn local_source(page: &MemoryPage) -> SourceAnswer {
     SourceAnswer {
-        name: "local".to_owned(),
-        status: SourceStatus::Ok,
-        age_s: None,
-        error: None,
+        approximate: page.approximate,
+        notes: page.notes.clone(),
+        ..SourceAnswer::new("local", SourceStatus::Ok)
     }
 }
 

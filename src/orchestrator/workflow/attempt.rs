@@ -1,7 +1,7 @@
 //! One attempt at one item: journal, set up, run, verify, journal the end.
 
 use super::run::{Begun, Live, Run, Stop};
-use super::workspace::{NotEntered, Workspace};
+use super::workspace::{Folder, NotEntered, Workspace};
 use super::{Engine, cause};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{
@@ -49,7 +49,7 @@ impl Engine {
         let repo = begun.work.repo.clone();
         let mut record = begun.record.clone();
         let clocks = Clocks::start();
-        let verdict = match self.enter(&run, &begun, &mut record).await {
+        let verdict = match self.enter(&run, &begun, &slot, &mut record).await {
             Err(NotEntered::Locked) => {
                 run.unbegin(item);
                 drop(slot);
@@ -63,6 +63,10 @@ impl Engine {
                     .await
             }
         };
+        if let (Stage::Run, End::NotStarted(_)) = (verdict.stage, &verdict.outcome.end) {
+            let filter = &begun.settings.settings.filter;
+            self.quarantine.suspect(&slot, filter).await;
+        }
         self.conclude(&mut record, verdict, &begun.live, &clocks);
         let succeeded = record.status == ItemState::Succeeded;
         slot.pool
@@ -94,10 +98,12 @@ impl Engine {
         &self,
         run: &Run,
         begun: &Begun,
+        slot: &Slot,
         record: &mut ItemRecord,
     ) -> Result<Workspace, NotEntered> {
-        let workspace =
-            Workspace::enter(&self.repos, run.id(), &begun.settings.settings, record).await?;
+        let settings = &begun.settings.settings;
+        let needs = Folder::needed(settings, slot.pool.worker.capabilities());
+        let workspace = Workspace::enter(&self.repos, run.id(), settings, needs, record).await?;
         self.store
             .begin_attempt(run.id(), record.clone())
             .await
@@ -372,11 +378,12 @@ impl Lines<'_> {
     async fn line(&self, name: &str, number: usize, argv: &[String]) -> Outcome {
         let host = &self.engine.host;
         let Some((program, args)) = argv.split_first() else {
-            return not_started(Problem::argument(name, "a line is empty", "a command line"));
+            let problem = Problem::argument(name, "a line is empty", "a command line");
+            return Outcome::of(End::NotStarted(problem));
         };
         let program = match host.find(program, self.dir) {
             Ok(program) => program,
-            Err(problem) => return not_started(problem),
+            Err(problem) => return Outcome::of(End::NotStarted(problem)),
         };
         let log = |stream: &str| self.logs.join(format!("{name}-{number}.{stream}"));
         let job = Job {
@@ -410,22 +417,11 @@ fn verified(
     }
 }
 
-fn not_started(problem: Problem) -> Outcome {
-    Outcome {
-        end: End::NotStarted(problem),
-        exit_code: None,
-        final_text: None,
-        stdout_tail: String::new(),
-        stderr_tail: String::new(),
-        usage: None,
-    }
-}
-
 impl Verdict {
     fn not_started(problem: Problem) -> Self {
         Self {
             stage: Stage::Start,
-            outcome: not_started(problem),
+            outcome: Outcome::of(End::NotStarted(problem)),
             verify: None,
         }
     }
@@ -462,7 +458,7 @@ fn events(live: &Arc<Live>) -> Events {
     Arc::new(move |event| {
         live.alive();
         if let Event::Doing(what) = event {
-            live.doing(what);
+            live.doing(redact(&what));
         }
     })
 }

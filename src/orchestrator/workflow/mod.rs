@@ -21,6 +21,7 @@ pub(super) use run::{Run, Stop, View};
 use super::memory::Memories;
 use super::notices::Notices;
 use super::pools::Pools;
+use super::quarantine::Quarantine;
 use crate::config::Limits;
 use crate::model::{ItemIndex, WorkflowId};
 use crate::pool::worker::command::Host;
@@ -42,6 +43,7 @@ pub(super) struct Engine(Arc<Inner>);
 pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) pools: Pools,
+    pub(super) quarantine: Quarantine,
     pub(super) repos: Repos,
     pub(super) host: Host,
     /// The environment of `setup` and `verify` lines.

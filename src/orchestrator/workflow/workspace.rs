@@ -1,7 +1,8 @@
-//! Where an attempt works: the user's working copy under its lock, or a worktree of its own.
+//! Where an attempt works: the user's working copy under its lock, a worktree of its own, or nowhere on this machine.
 
 use crate::error::{ErrorKind, Fault, Problem};
-use crate::model::{Isolation, ItemRecord, Settings, WorkflowId};
+use crate::model::{BaseRef, Isolation, ItemRecord, Settings, WorkflowId};
+use crate::pool::worker::Capabilities;
 use crate::repo::{
     Head, Lane, NewWorktree, RepoError, RepoLock, RepoPath, Repos, SetupRan, Worktree,
 };
@@ -10,12 +11,40 @@ use std::path::Path;
 /// What an attempt works in, until it is dropped.
 pub(super) struct Workspace {
     repo: RepoPath,
-    place: Place,
+    site: Site,
     isolation: Isolation,
 }
 
-enum Place {
-    InPlace { before: Head, _lock: RepoLock },
+/// Whether an attempt needs a folder to work in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Folder {
+    /// It does.
+    Needed,
+    /// Nothing of it happens in one.
+    Useless,
+}
+
+impl Folder {
+    /// Returns whether one is needed: not where nobody chose an isolation, the worker does not work on the files of this
+    /// machine, and nothing else is to happen there.
+    pub(super) fn needed(settings: &Settings, can: Capabilities) -> Self {
+        let unused = settings.isolation_by_default
+            && !can.local
+            && settings.setup.is_empty()
+            && settings.verify.is_empty()
+            && settings.copy_files.is_empty()
+            && settings.base_ref == BaseRef::Head;
+        if unused { Self::Useless } else { Self::Needed }
+    }
+}
+
+enum Site {
+    /// It only names the repository.
+    Elsewhere,
+    InPlace {
+        before: Head,
+        _lock: RepoLock,
+    },
     Worktree(Box<Worktree>),
 }
 
@@ -45,18 +74,29 @@ impl Workspace {
         repos: &Repos,
         workflow: WorkflowId,
         settings: &Settings,
+        folder: Folder,
         record: &mut ItemRecord,
     ) -> Result<Self, NotEntered> {
         let repo = repos.resolve(&record.repo).await?;
+        if folder == Folder::Useless {
+            let head = repos.head(&repo).await?;
+            record.base_commit = head.commit;
+            record.base_branch = head.branch;
+            return Ok(Self {
+                repo,
+                site: Site::Elsewhere,
+                isolation: settings.isolation,
+            });
+        }
         let isolation = settings.isolation;
-        let place = match isolation {
+        let site = match isolation {
             Isolation::InPlace => {
                 let lock = repos.try_lock(&repo, Lane::WorkingCopy)?;
                 let lock = lock.ok_or(NotEntered::Locked)?;
                 let before = repos.head(&repo).await?;
                 record.base_commit.clone_from(&before.commit);
                 record.base_branch.clone_from(&before.branch);
-                Place::InPlace {
+                Site::InPlace {
                     before,
                     _lock: lock,
                 }
@@ -64,12 +104,12 @@ impl Workspace {
             Isolation::Worktree | Isolation::ReadOnly => {
                 let worktree = open_or_make(repos, workflow, settings, &repo, record).await?;
                 note(&worktree, record);
-                Place::Worktree(Box::new(worktree))
+                Site::Worktree(Box::new(worktree))
             }
         };
         Ok(Self {
             repo,
-            place,
+            site,
             isolation,
         })
     }
@@ -81,9 +121,9 @@ impl Workspace {
 
     /// Returns the folder to work in.
     pub(super) fn dir(&self) -> &Path {
-        match &self.place {
-            Place::InPlace { .. } => self.repo.as_path(),
-            Place::Worktree(worktree) => worktree.path(),
+        match &self.site {
+            Site::Elsewhere | Site::InPlace { .. } => self.repo.as_path(),
+            Site::Worktree(worktree) => worktree.path(),
         }
     }
 
@@ -94,7 +134,7 @@ impl Workspace {
         setup_ran: bool,
         record: &mut ItemRecord,
     ) -> Result<(), Problem> {
-        let Place::Worktree(worktree) = &mut self.place else {
+        let Site::Worktree(worktree) = &mut self.site else {
             return Ok(());
         };
         let setup = if setup_ran {
@@ -119,8 +159,9 @@ impl Workspace {
         message: &str,
         record: &mut ItemRecord,
     ) -> Result<(), Problem> {
-        match &mut self.place {
-            Place::InPlace { before, .. } => {
+        match &mut self.site {
+            Site::Elsewhere => Ok(()),
+            Site::InPlace { before, .. } => {
                 // A repository that cannot be read any more is the attempt's own failure, told by its outcome.
                 if let Ok(after) = repos.head(&self.repo).await
                     && after.commit != before.commit
@@ -131,7 +172,7 @@ impl Workspace {
                 }
                 Ok(())
             }
-            Place::Worktree(worktree) => {
+            Site::Worktree(worktree) => {
                 if !worktree.is_sealed() {
                     // No worker has run: what is there was `setup`'s doing, and it failed.
                     let sealed = repos.seal_base(worktree, SetupRan::Yes).await;

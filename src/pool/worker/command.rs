@@ -1,6 +1,7 @@
 //! The worker kind `command`, and headless agent programs as far as they are programs: an argv, run through the
 //! guardian, judged by its exit code.
 
+use super::template::fill;
 use super::{Capabilities, End, Event, Events, Outcome, Task, Worker};
 use crate::config::{AgentPreset, Allow, PromptBy};
 use crate::error::{ErrorKind, Fault, Problem};
@@ -41,6 +42,25 @@ impl Host {
     /// It is missing or has no run bit.
     pub fn find(&self, name: &str, cwd: &Path) -> Result<PathBuf, Problem> {
         find_program(OsStr::new(name), &self.path, cwd).map_err(|error| error.problem())
+    }
+
+    /// Refuses a program, named by the argument `field`, that `allow` does not permit.
+    pub(super) fn permits(&self, allow: &Allow, field: &str, program: &str) -> Result<(), Problem> {
+        let resolved = find_program(OsStr::new(program), &self.path, Path::new("/")).ok();
+        if allow.permits(program, resolved.as_deref()) {
+            return Ok(());
+        }
+        Err(Problem {
+            kind: ErrorKind::Forbidden,
+            ..Problem::argument(
+                field,
+                format!("program {program:?} is not allowed here"),
+                allow.describe(),
+            )
+        }
+        .with_hint(format!(
+            "add {program:?} to `allow` of the worker kind in the config file, or use an allowed program"
+        )))
     }
 }
 
@@ -102,34 +122,6 @@ impl Prompt {
             }
         }
     }
-}
-
-/// Replaces the placeholders of one word, each once and none within what another was replaced by.
-fn fill(word: &str, text: &str, task: &Task) -> String {
-    let mut filled = String::with_capacity(word.len());
-    let mut rest = word;
-    while let Some(open) = rest.find('{') {
-        filled.push_str(&rest[..open]);
-        rest = &rest[open..];
-        let known = [
-            ("{task}", text.to_owned()),
-            ("{repo}", task.dir.display().to_string()),
-            ("{item}", task.item.to_string()),
-            ("{workflow_id}", task.workflow.to_string()),
-        ];
-        match known.iter().find(|(name, _)| rest.starts_with(name)) {
-            Some((name, value)) => {
-                filled.push_str(value);
-                rest = &rest[name.len()..];
-            }
-            None => {
-                filled.push('{');
-                rest = &rest[1..];
-            }
-        }
-    }
-    filled.push_str(rest);
-    filled
 }
 
 /// Runs programs.
@@ -247,35 +239,14 @@ impl Worker for CommandWorker {
     }
 
     fn check_program(&self, field: &str, program: &str) -> Result<(), Problem> {
-        let resolved = find_program(OsStr::new(program), &self.host.path, Path::new("/")).ok();
-        if self.allow.permits(program, resolved.as_deref()) {
-            return Ok(());
-        }
-        Err(Problem {
-            kind: ErrorKind::Forbidden,
-            ..Problem::argument(
-                field,
-                format!("program {program:?} is not allowed here"),
-                self.allow.describe(),
-            )
-        }
-        .with_hint(format!(
-            "add {program:?} to `allow` of the worker kind in the config file, or use an allowed program"
-        )))
+        self.host.permits(&self.allow, field, program)
     }
 
     fn run(&self, task: Task, events: Events, cancel: CancellationToken) -> BoxFuture<'_, Outcome> {
         async move {
             match self.run_program(task, events, cancel).await {
                 Ok(exit) => outcome(exit),
-                Err(problem) => Outcome {
-                    end: End::NotStarted(problem),
-                    exit_code: None,
-                    final_text: None,
-                    stdout_tail: String::new(),
-                    stderr_tail: String::new(),
-                    usage: None,
-                },
+                Err(problem) => Outcome::of(End::NotStarted(problem)),
             }
         }
         .boxed()
@@ -368,13 +339,6 @@ mod tests {
             stall: None,
             grace: Duration::ZERO,
         }
-    }
-
-    #[test]
-    fn placeholders_are_filled_once_and_not_within_each_other() {
-        let task = task();
-        assert_eq!(fill("a {task} b", "say {repo}", &task), "a say {repo} b");
-        assert_eq!(fill("{repo}:{item}:{x}{", "t", &task), "/r:7:{x}{");
     }
 
     #[test]

@@ -2,45 +2,66 @@
 
 use super::Worker;
 use super::command::{CommandWorker, Host, Prompt};
-use crate::config::{WorkerConfig, WorkerKind};
-use crate::error::{ErrorKind, Problem};
+use super::mcp::McpTool;
+use super::remote::{Remote, RemoteWorker};
+use crate::config::{PeerConfig, SessionBuddyConfig, WorkerConfig, WorkerKind};
+use crate::mcp_client::McpClient;
 use std::sync::Arc;
 
-/// Makes the worker that `config` describes, on this machine's `host`.
-///
-/// # Errors
-///
-/// The kind cannot be run by this build.
-pub fn make(name: &str, config: &WorkerConfig, host: &Host) -> Result<Arc<dyn Worker>, Problem> {
+/// The other MCP servers that worker kinds use.
+pub trait Servers {
+    /// What hands tasks to a Session-Buddy.
+    type Buddy: Remote + 'static;
+
+    /// Returns the client of a server; the same session for the same server.
+    fn client(&mut self, server: &PeerConfig) -> McpClient;
+
+    /// Returns what hands the tasks of the worker kind `name` to a Session-Buddy.
+    fn buddy(&mut self, name: &str, config: &SessionBuddyConfig) -> Self::Buddy;
+}
+
+/// Makes the worker that `config` describes, on this machine's `host`. Nothing is started or connected.
+pub fn make(
+    name: &str,
+    config: &WorkerConfig,
+    host: &Host,
+    servers: &mut impl Servers,
+) -> Arc<dyn Worker> {
+    let host = host.clone();
     match &config.kind {
         WorkerKind::Command(command) => {
             let prompt = command.command.as_deref().map(Prompt::template);
-            Ok(Arc::new(CommandWorker::new(
-                host.clone(),
+            Arc::new(CommandWorker::new(
+                host,
                 prompt,
                 true,
                 &command.allow,
                 &command.env_pass,
                 &command.env,
-            )))
+            ))
         }
         WorkerKind::Agent(agent) => {
             let prompt = match &agent.command {
                 Some(argv) => Prompt::template(argv),
                 None => Prompt::preset(agent.preset),
             };
-            Ok(Arc::new(CommandWorker::new(
-                host.clone(),
+            Arc::new(CommandWorker::new(
+                host,
                 Some(prompt),
                 false,
                 &agent.allow,
                 &agent.env_pass,
                 &agent.env,
-            )))
+            ))
         }
-        WorkerKind::Mcp(_) | WorkerKind::SessionBuddy(_) => Err(Problem::new(
-            ErrorKind::Unavailable,
-            format!("worker kind {name} cannot be run by this version"),
-        )),
+        WorkerKind::Mcp(mcp) => {
+            let client = servers.client(&mcp.server);
+            let tool = McpTool::new(name, &client, &mcp.tool, &mcp.arguments);
+            Arc::new(RemoteWorker::new(tool, host, mcp.allow.clone()))
+        }
+        WorkerKind::SessionBuddy(buddy) => {
+            let buddy = servers.buddy(name, buddy);
+            Arc::new(RemoteWorker::new(buddy, host, Default::default()))
+        }
     }
 }

@@ -5,6 +5,9 @@
 
 pub mod command;
 pub mod kinds;
+pub mod mcp;
+pub mod remote;
+mod template;
 
 use crate::error::Problem;
 use crate::model::{Usage, Work, WorkflowId};
@@ -21,7 +24,7 @@ pub struct Capabilities {
     pub tasks: bool,
     /// It takes an argv.
     pub commands: bool,
-    /// It works on files of this machine, so the item needs a local repository.
+    /// It works on files of this machine, so that an item gets a worktree where the call says nothing of `isolation`.
     pub local: bool,
 }
 
@@ -106,6 +109,20 @@ pub struct Outcome {
     pub stderr_tail: String,
     /// What it used, where it tells it.
     pub usage: Option<Usage>,
+}
+
+impl Outcome {
+    /// Returns the outcome of an attempt that wrote nothing.
+    pub fn of(end: End) -> Self {
+        Self {
+            end,
+            exit_code: None,
+            final_text: None,
+            stdout_tail: String::new(),
+            stderr_tail: String::new(),
+            usage: None,
+        }
+    }
 }
 
 /// Workers of one kind, as the config describes them.

@@ -1,7 +1,7 @@
 //! The MCP client against servers that do what no good server does.
 
 mod http;
-mod scripted;
+pub(crate) mod scripted;
 mod stdio;
 
 use serde_json::{Map, Value};

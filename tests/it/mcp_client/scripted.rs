@@ -1,56 +1,84 @@
 //! An HTTP server that answers as a test says.
 
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// One request that came in.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
-    pub(super) path: String,
-    pub(super) session: Option<String>,
-    pub(super) body: Value,
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) session: Option<String>,
+    pub(crate) authorization: Option<String>,
+    pub(crate) body: Value,
 }
 
 impl Request {
-    pub(super) fn method(&self) -> &str {
+    pub(crate) fn method(&self) -> &str {
         self.body["method"].as_str().unwrap_or_default()
     }
 }
 
 /// What the server writes: a status line, headers, a body. Nothing: it never answers.
-pub(super) type Answer = Option<(u16, String, String)>;
+pub(crate) type Answer = Option<(u16, String, String)>;
 
 type Script = Arc<dyn Fn(&Request) -> Answer + Send + Sync>;
 
+/// What a server's connections share.
+struct Shared {
+    script: Script,
+    /// How long it thinks about a tool call.
+    pause: Duration,
+    seen: Mutex<Vec<Request>>,
+    thinking: AtomicUsize,
+    peak: AtomicUsize,
+}
+
 /// A running server; it ends when this is dropped.
-pub(super) struct Scripted {
-    pub(super) port: u16,
-    seen: Arc<Mutex<Vec<Request>>>,
+pub(crate) struct Scripted {
+    pub(crate) port: u16,
+    shared: Arc<Shared>,
     _tasks: JoinSet<()>,
 }
 
 impl Scripted {
     /// Starts a server that answers every request by `script`.
-    pub(super) async fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0))
+    pub(crate) async fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_on(0, Duration::ZERO, script).await
+    }
+
+    /// Starts a server on `port` (0: a free one) that thinks for `pause` about each tool call.
+    pub(crate) async fn start_on(
+        port: u16,
+        pause: Duration,
+        script: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port))
             .await
-            .expect("a port is free");
+            .expect("the port is free");
         let port = listener.local_addr().expect("it is bound").port();
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::new(Shared {
+            script: Arc::new(script),
+            pause,
+            seen: Mutex::default(),
+            thinking: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+        });
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::new(script), Arc::clone(&seen)));
+        tasks.spawn(accept(listener, Arc::clone(&shared)));
         Self {
             port,
-            seen,
+            shared,
             _tasks: tasks,
         }
     }
 
     /// Starts an MCP server whose tool calls are answered by `call`.
-    pub(super) async fn mcp(call: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) async fn mcp(call: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         Self::start(move |request| match request.method() {
             "tools/call" => call(request),
             _ => handshake(request),
@@ -58,12 +86,28 @@ impl Scripted {
         .await
     }
 
-    pub(super) fn url(&self) -> String {
+    /// Starts an MCP server whose tools, their list included, are answered by `answer`.
+    pub(crate) async fn mcp_with(
+        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(move |request| match request.method() {
+            "tools/call" | "tools/list" => answer(request),
+            _ => handshake(request),
+        })
+        .await
+    }
+
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/mcp", self.port)
     }
 
-    pub(super) fn seen(&self, method: &str) -> Vec<Request> {
-        let seen = self.seen.lock().expect("nothing panics with it");
+    /// Returns how many tool calls it thought about at once, at most.
+    pub(crate) fn peak(&self) -> usize {
+        self.shared.peak.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn seen(&self, method: &str) -> Vec<Request> {
+        let seen = self.shared.seen.lock().expect("nothing panics with it");
         seen.iter()
             .filter(|request| request.method() == method)
             .cloned()
@@ -72,7 +116,7 @@ impl Scripted {
 }
 
 /// Answers what comes before the first call as a server should.
-pub(super) fn handshake(request: &Request) -> Answer {
+pub(crate) fn handshake(request: &Request) -> Answer {
     match request.method() {
         "initialize" => {
             let result = json!({
@@ -91,13 +135,13 @@ pub(super) fn handshake(request: &Request) -> Answer {
     }
 }
 
-pub(super) fn json_answer(status: u16, body: &Value) -> Answer {
+pub(crate) fn json_answer(status: u16, body: &Value) -> Answer {
     let headers = "content-type: application/json\r\n".to_owned();
     Some((status, headers, body.to_string()))
 }
 
 /// A tool's success.
-pub(super) fn done(request: &Request) -> Answer {
+pub(crate) fn done(request: &Request) -> Answer {
     let result = json!({"content": [{"type": "text", "text": "done"}]});
     json_answer(
         200,
@@ -105,29 +149,33 @@ pub(super) fn done(request: &Request) -> Answer {
     )
 }
 
-async fn accept(listener: TcpListener, script: Script, seen: Arc<Mutex<Vec<Request>>>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let (script, seen) = (Arc::clone(&script), Arc::clone(&seen));
+        let shared = Arc::clone(&shared);
         connections.spawn(async move {
             // The client may go away at any time.
-            let _ended = serve(stream, script, seen).await;
+            let _ended = serve(stream, &shared).await;
         });
     }
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    script: Script,
-    seen: Arc<Mutex<Vec<Request>>>,
-) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let Some(request) = read(&mut stream).await? else {
         return Ok(());
     };
-    seen.lock()
+    shared
+        .seen
+        .lock()
         .expect("nothing panics with it")
         .push(request.clone());
-    let Some((status, headers, body)) = script(&request) else {
+    if request.method() == "tools/call" && !shared.pause.is_zero() {
+        let now = shared.thinking.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.peak.fetch_max(now, Ordering::SeqCst);
+        tokio::time::sleep(shared.pause).await;
+        shared.thinking.fetch_sub(1, Ordering::SeqCst);
+    }
+    let Some((status, headers, body)) = (shared.script)(&request) else {
         return std::future::pending().await;
     };
     let answer = format!(
@@ -154,6 +202,7 @@ async fn read(stream: &mut TcpStream) -> std::io::Result<Option<Request>> {
                 return Ok(Some(Request {
                     path: head.split(' ').nth(1).unwrap_or_default().to_owned(),
                     session: header("mcp-session-id"),
+                    authorization: header("authorization"),
                     body: serde_json::from_str(body).unwrap_or(Value::Null),
                 }));
             }

@@ -1,6 +1,7 @@
 //! Over the stdio of a child process: programs that do not start, die, or do not end.
 
 use super::{nothing, soon};
+use crate::support::launcher;
 use mahavishnu::mcp_client::{ClientError, ClientSettings, Endpoint, McpClient, NotSent, Unclear};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -16,10 +17,14 @@ take
 fn client(script: &str) -> McpClient {
     let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
     let env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
-    McpClient::new(
-        Endpoint::Stdio { command, env },
-        ClientSettings::new("child"),
-    )
+    McpClient::new(Endpoint::Stdio { command, env }, settings())
+}
+
+fn settings() -> ClientSettings {
+    ClientSettings {
+        launcher: Some(launcher()),
+        ..ClientSettings::new("child")
+    }
 }
 
 #[tokio::test]
@@ -41,7 +46,7 @@ async fn a_program_that_does_not_start_is_told_with_its_last_words() {
             command,
             env: Vec::new(),
         };
-        let error = McpClient::new(endpoint, ClientSettings::new("child"))
+        let error = McpClient::new(endpoint, settings())
             .call("store", nothing(), soon())
             .await
             .expect_err("nothing to start");

@@ -5,6 +5,7 @@
 mod call;
 mod ends;
 mod faults;
+mod interrupts;
 mod program;
 mod protocol;
 

@@ -138,11 +138,16 @@ fn a_heartbeat_comes_while_nothing_happens() {
 
 #[test]
 fn the_wait_cap_follows_the_host() {
-    for (client, cap) in [("claude-ai", "45"), ("codex-mcp-client", "270")] {
+    for (client, cap) in [
+        ("claude-ai", "45"),
+        ("claude-code", "810"),
+        ("codex-mcp-client", "270"),
+        ("gemini-cli-mcp-client", "570"),
+    ] {
         let mut server = silent(Link::Pipes, Era::Initialize);
         greet(&mut server, Era::Initialize, client);
         assert_eq!(told(&mut server, "cap"), cap, "{client}");
-        assert_eq!(told(&mut server, "client"), format!("{client} 1"));
+        assert_eq!(told(&mut server, "client"), client);
         let args = json!({"repos": ["1"], "wait_s": 5000});
         let answer = server.call("execute_workflow_parallel", args).ok();
         assert_eq!(

@@ -1,7 +1,7 @@
 //! What both front doors do when nothing goes wrong.
 
-use super::real::{self, Profile};
-use mahavishnu::mcp_client::{ClientSettings, McpClient};
+use super::real::{self, Profile, Server};
+use mahavishnu::mcp_client::{ClientSettings, Endpoint, McpClient};
 use mahavishnu::session_buddy::{Door, Marker, PeerError, SessionBuddy, prepare};
 use std::time::Duration;
 
@@ -187,8 +187,7 @@ async fn a_server_as_a_child_process_does_the_same_and_ends_with_its_client() {
         return real::skipped("a_server_as_a_child_process_does_the_same");
     }
     let home = tempfile::tempdir().expect("a temporary folder");
-    let endpoint = real::stdio(Profile::Default, home.path());
-    let client = McpClient::new(endpoint, ClientSettings::new("session-buddy"));
+    let client = real::stdio(Profile::Default, home.path());
     let buddy = SessionBuddy::new(client.clone(), 1);
     let item = real::outgoing("the potoroo hides");
     buddy
@@ -205,11 +204,60 @@ async fn a_server_as_a_child_process_does_the_same_and_ends_with_its_client() {
     let refused = buddy.is_there(&item.marker, real::soon()).await;
     assert!(matches!(refused, Err(PeerError::Down(_))), "{refused:?}");
     // Its data are free again: another server can take them.
-    let client = McpClient::new(
-        real::stdio(Profile::Default, home.path()),
-        ClientSettings::new("session-buddy"),
-    );
+    let client = real::stdio(Profile::Default, home.path());
     let again = SessionBuddy::new(client.clone(), 2);
     assert_eq!(again.is_there(&item.marker, real::soon()).await, Ok(true));
     client.close(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_listing_too_large_to_be_had_is_replaced_by_searches() {
+    if real::venv().is_none() {
+        return real::skipped("a_listing_too_large_to_be_had_is_replaced_by_searches");
+    }
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let server = Server::start(Profile::Default, home.path());
+    let endpoint = Endpoint::Http {
+        url: format!("http://127.0.0.1:{}/mcp", server.port()),
+        headers: Vec::new(),
+    };
+    let settings = ClientSettings {
+        // What its tools take, and not what the listing below does.
+        max_answer: 200 << 10,
+        ..ClientSettings::new("session-buddy")
+    };
+    let buddy = SessionBuddy::new(McpClient::new(endpoint, settings), 3);
+    let items: Vec<_> = (0..26)
+        .map(|n| real::outgoing(&format!("numbat {n} {}", "of many words ".repeat(230))))
+        .collect();
+    // The first is not stored, the second twice.
+    for item in items.iter().skip(1).chain(&items[1..2]) {
+        buddy.store(item, real::soon()).await.expect("it is stored");
+    }
+    let listed = buddy.list_all(real::soon()).await;
+    assert!(listed.is_err(), "this test needs a larger listing");
+    let markers: Vec<_> = items.iter().map(|item| item.marker.clone()).collect();
+    for _ in 0..2 {
+        let presence = buddy.presence(&markers, real::soon()).await;
+        let presence = presence.expect("it searches");
+        assert_eq!(presence.missing, markers[..1]);
+        assert_eq!(presence.duplicates, [(markers[1].clone(), 2)]);
+    }
+}
+
+#[tokio::test]
+async fn a_restart_is_known_as_one() {
+    for profile in Profile::BOTH {
+        if real::venv().is_none() {
+            return real::skipped("a_restart_is_known_as_one");
+        }
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let mut server = Server::start(profile, home.path());
+        let buddy = real::buddy(server.port());
+        buddy.probe(real::soon()).await.expect("it answers");
+        server.kill();
+        server.restart();
+        buddy.probe(real::soon()).await.expect("it answers");
+        assert_eq!(buddy.restarts(), 1, "{profile:?}");
+    }
 }

@@ -129,10 +129,7 @@ async fn what_could_not_be_sent_is_sent_when_the_peer_comes_back() {
         .await
         .expect("the peer answers");
     assert_eq!(found.checked, 10);
-    assert!(
-        found.lost.is_empty() && found.duplicates.is_empty(),
-        "{found:?}"
-    );
+    assert!(found.is_clean(), "{found:?}");
     bench.close().await;
 }
 
@@ -154,7 +151,7 @@ async fn a_new_server_goes_on_with_what_an_earlier_one_left() {
         .insert_memories(vec![left], Some(peer.clone()))
         .await;
     stored.expect("it is stored");
-    bench.tools.resume().await;
+    bench.tools.resume();
     let deadline = real::soon();
     while bench
         .store

@@ -3,5 +3,7 @@
 mod doors;
 mod faults;
 mod forward;
+mod kills;
 mod memory_tools;
-mod real;
+mod outbox;
+pub(crate) mod real;

@@ -1,5 +1,6 @@
 //! The real Session-Buddy: installed once for all test runs, started for this one.
 
+use crate::support::{launcher, say};
 use mahavishnu::mcp_client::{ClientSettings, Endpoint, McpClient};
 use mahavishnu::model::MemoryId;
 use mahavishnu::session_buddy::{Marker, Outgoing, SessionBuddy};
@@ -18,13 +19,13 @@ const START: Duration = Duration::from_secs(180);
 
 /// Which front door a server has.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Profile {
+pub(crate) enum Profile {
     Default,
     Full,
 }
 
 impl Profile {
-    pub(super) const BOTH: [Self; 2] = [Self::Default, Self::Full];
+    pub(crate) const BOTH: [Self; 2] = [Self::Default, Self::Full];
 
     fn name(self) -> &'static str {
         match self {
@@ -37,7 +38,7 @@ impl Profile {
 /// Returns the virtual environment with Session-Buddy, installing it where that was not done before.
 ///
 /// Nothing where it cannot be had; says so, and panics instead where it is required.
-pub(super) fn venv() -> Option<&'static Path> {
+pub(crate) fn venv() -> Option<&'static Path> {
     static VENV: OnceLock<Option<PathBuf>> = OnceLock::new();
     VENV.get_or_init(|| match install() {
         Ok(path) => Some(path),
@@ -53,10 +54,10 @@ pub(super) fn venv() -> Option<&'static Path> {
 }
 
 /// Says that a test did nothing.
-pub(super) fn skipped(test: &str) {
-    eprintln!(
+pub(crate) fn skipped(test: &str) {
+    say(&format!(
         "SKIPPED: {test}: no real Session-Buddy (needs Python 3.13 or newer and the package index once)"
-    );
+    ));
 }
 
 fn tests_folder() -> PathBuf {
@@ -78,7 +79,7 @@ fn install() -> Result<PathBuf, String> {
 }
 
 /// A running server with a HOME of its own; it ends with this process at the latest.
-pub(super) struct Server {
+pub(crate) struct Server {
     profile: Profile,
     port: u16,
     home: PathBuf,
@@ -87,7 +88,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts a server whose data survive a kill and waits until it answers.
-    pub(super) fn start(profile: Profile, home: &Path) -> Self {
+    pub(crate) fn start(profile: Profile, home: &Path) -> Self {
         let mut server = Self {
             profile,
             port: free_port(),
@@ -99,7 +100,7 @@ impl Server {
     }
 
     /// Starts a second server on the data of a running one.
-    pub(super) fn start_beside(other: &Self) -> Self {
+    pub(crate) fn start_beside(other: &Self) -> Self {
         let mut server = Self {
             profile: other.profile,
             port: free_port(),
@@ -111,19 +112,25 @@ impl Server {
     }
 
     /// Starts it again, on the same port and data.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.run(&["--prewarm"]);
     }
 
     /// Kills it with SIGKILL.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("it is a child of this process");
             child.wait().expect("it was killed");
         }
     }
 
-    pub(super) fn port(&self) -> u16 {
+    /// Removes all its data, so that it restarts empty.
+    pub(super) fn wipe(&self) {
+        assert!(self.child.is_none(), "it has its data open");
+        std::fs::remove_dir_all(self.home.join(".claude")).expect("it has data");
+    }
+
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
@@ -153,7 +160,8 @@ impl Server {
         }
     }
 
-    fn log(&self) -> String {
+    /// Returns what it and those before it on the same data wrote.
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.home.join("server.log")).unwrap_or_default()
     }
 
@@ -189,8 +197,16 @@ fn command(venv: &Path, profile: Profile, home: &Path) -> Command {
     command
 }
 
-/// Returns where a server as a child process is.
-pub(super) fn stdio(profile: Profile, home: &Path) -> Endpoint {
+/// Returns a client of a server that it starts as a child process.
+pub(crate) fn stdio(profile: Profile, home: &Path) -> McpClient {
+    let settings = ClientSettings {
+        launcher: Some(launcher()),
+        ..ClientSettings::new("session-buddy")
+    };
+    McpClient::new(stdio_endpoint(profile, home), settings)
+}
+
+fn stdio_endpoint(profile: Profile, home: &Path) -> Endpoint {
     let venv = venv().expect("the caller looked");
     let mut whole = command(venv, profile, home);
     whole.args(["--transport", "stdio", "--prewarm"]);
@@ -205,7 +221,7 @@ pub(super) fn stdio(profile: Profile, home: &Path) -> Endpoint {
 }
 
 /// Returns the server that all tests of one front door share; nothing where there is no Session-Buddy.
-pub(super) fn shared(profile: Profile) -> Option<&'static Server> {
+pub(crate) fn shared(profile: Profile) -> Option<&'static Server> {
     static SERVERS: [OnceLock<Option<(Server, TempDir)>>; 2] = [OnceLock::new(), OnceLock::new()];
     let slot = &SERVERS[profile as usize];
     slot.get_or_init(|| {
@@ -223,7 +239,7 @@ fn free_port() -> u16 {
 }
 
 /// Returns an MCP client of the server on `port`.
-pub(super) fn client(port: u16) -> McpClient {
+pub(crate) fn client(port: u16) -> McpClient {
     let endpoint = Endpoint::Http {
         url: format!("http://127.0.0.1:{port}/mcp"),
         headers: Vec::new(),
@@ -232,7 +248,7 @@ pub(super) fn client(port: u16) -> McpClient {
 }
 
 /// Returns the adapter for the server on `port`.
-pub(super) fn buddy(port: u16) -> SessionBuddy {
+pub(crate) fn buddy(port: u16) -> SessionBuddy {
     SessionBuddy::new(client(port), rand_seed())
 }
 
@@ -242,7 +258,7 @@ fn rand_seed() -> u64 {
 }
 
 /// A memory of pool `it`.
-pub(super) fn outgoing(text: &str) -> Outgoing {
+pub(crate) fn outgoing(text: &str) -> Outgoing {
     Outgoing {
         marker: Marker {
             pool: "it".parse().expect("a pool name"),
@@ -254,6 +270,6 @@ pub(super) fn outgoing(text: &str) -> Outgoing {
 }
 
 /// The deadline of a call: one that only a hang reaches.
-pub(super) fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(120)
 }

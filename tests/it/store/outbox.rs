@@ -1,10 +1,13 @@
 //! The way to a peer: nothing lost, nothing sent twice without asking.
 
 use super::open;
+use mahavishnu::error::{ErrorKind, Problem};
 use mahavishnu::model::{
-    At, MemoryId, MemoryKind, NewMemory, OutboxCounts, OutboxEntry, PeerName, PoolName, SendFailure,
+    At, MemoryId, MemoryKind, NewMemory, OutboxCounts, OutboxEntry, PeerName, PeerState, PoolName,
+    Reconciled, SendFailure, SenderState,
 };
 use mahavishnu::store::Store;
+use std::time::Duration;
 
 fn peer() -> PeerName {
     PeerName::new("session_buddy")
@@ -191,10 +194,12 @@ async fn what_the_peer_lost_is_found_and_sent_again() {
     ids.sort();
     let first = store.acked(peer(), None, 3).await.expect("listed");
     let rest = store
-        .acked(peer(), first.last().copied(), 3)
+        .acked(peer(), first.last().map(|(id, _)| *id), 3)
         .await
         .expect("listed");
-    assert_eq!([first, rest].concat(), ids);
+    let listed: Vec<_> = [first, rest].concat();
+    assert!(listed.iter().all(|(_, pool)| pool.as_str() == "local"));
+    assert!(listed.iter().map(|(id, _)| id).eq(&ids));
     assert_eq!(
         store
             .mark_lost(peer(), ids[..2].to_vec())
@@ -276,4 +281,68 @@ async fn a_forgotten_memory_is_not_sent() {
         .expect("nothing to note");
     assert_eq!(counts(&store).await.pending, 1);
     assert_eq!(take(&store, 9).await[0].memory.id, ids[1]);
+}
+
+#[tokio::test]
+async fn what_was_never_sent_is_given_back_in_one_step() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    let ids = keep(&store, 3).await;
+    take(&store, 9).await;
+    store
+        .ack_outbox(peer(), ids[..1].to_vec())
+        .await
+        .expect("noted");
+    let back = store.give_back_outbox(peer(), ids).await.expect("given");
+    assert_eq!(back, 2, "what is acknowledged stays so");
+    let again = take(&store, 9).await;
+    assert_eq!(again.len(), 2);
+    assert!(
+        again
+            .iter()
+            .all(|entry| !entry.ask_first && entry.attempts == 0)
+    );
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_peer_is_the_same_for_all_servers_and_each_part_is_written_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (one, two) = (open(dir.path()), open(dir.path()));
+    let known = two.peer_state(peer()).await.expect("read");
+    assert_eq!(known, PeerState::default());
+    let problem = |text: &str| Problem::new(ErrorKind::Unavailable, text);
+    let sender = SenderState {
+        down_since: Some(At::from_unix_ms(1_000)),
+        error: Some(problem("refused").with_hint("start it")),
+        limit: 8,
+        slowest: Duration::from_millis(2_500),
+    };
+    let found = Reconciled {
+        at: At::from_unix_ms(2_000),
+        checked: 9,
+        lost: 2,
+        duplicates: 1,
+        twice: vec![(MemoryId::new(), 3)],
+    };
+    let compared = one.note_reconciled(peer(), Ok(found.clone())).await;
+    compared.expect("noted");
+    one.note_sender(peer(), sender.clone())
+        .await
+        .expect("noted");
+    let known = two.peer_state(peer()).await.expect("read");
+    assert_eq!(
+        (known.sender, known.reconciled),
+        (sender, Some(found.clone()))
+    );
+    assert_eq!(known.reconcile_error, None);
+
+    let failed = one.note_reconciled(peer(), Err(problem("too large"))).await;
+    failed.expect("noted");
+    let sender = SenderState::default();
+    one.note_sender(peer(), sender.clone())
+        .await
+        .expect("noted");
+    let known = two.peer_state(peer()).await.expect("read");
+    assert_eq!((known.sender, known.reconciled), (sender, Some(found)));
+    assert_eq!(known.reconcile_error, Some(problem("too large")));
 }

@@ -12,6 +12,9 @@ pub(crate) mod processes;
 pub(crate) mod repos;
 pub(crate) mod server;
 
+use mahavishnu::mcp_client::Launcher;
+use mahavishnu::process::{Options, Processes};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,4 +37,22 @@ pub(crate) fn fake_worker() -> PathBuf {
         worker.display()
     );
     worker
+}
+
+/// Prints a line that is seen although its test passes: what `eprintln!` prints the test runner keeps to itself.
+///
+/// `SKIPPED: ` and `MEASURED: ` at its beginning are what `.ci/run` shows of a run.
+pub(crate) fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").expect("stderr can be written");
+}
+
+/// Returns what starts servers that are child processes: a guardian of the built program.
+pub(crate) fn launcher() -> Launcher {
+    Launcher {
+        processes: Processes::new(Options {
+            guardian_program: binary(),
+            hold: None,
+        }),
+        cwd: "/".into(),
+    }
 }

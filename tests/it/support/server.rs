@@ -161,12 +161,16 @@ impl Answer {
     }
 }
 
+/// The host's name unless a test says otherwise.
+const CLIENT: &str = "mahavishnu-tests";
+
 /// A running server with its client side. Killed with all it started when it is dropped.
 pub(crate) struct Server {
     child: Child,
     /// Carried by the server, its guardian, and the workers that the config passes [`Marker::VARIABLE`] on to.
     pub(crate) marker: Marker,
     era: Era,
+    client: String,
     stdin: Option<Box<dyn Write + Send>>,
     lines: Receiver<Value>,
     stderr: Option<JoinHandle<String>>,
@@ -183,7 +187,13 @@ impl Server {
 
     /// Starts the server over `link` and greets it as `era` does.
     pub(crate) fn start_as(home: &Home, link: Link, era: Era) -> Self {
+        Self::start_from(home, link, era, CLIENT)
+    }
+
+    /// The same, from a host whose `clientInfo.name` is `client`.
+    pub(crate) fn start_from(home: &Home, link: Link, era: Era, client: &str) -> Self {
         let mut server = Self::raw(home.command(), link, era);
+        server.client = client.to_owned();
         server.greet();
         server
     }
@@ -238,6 +248,7 @@ impl Server {
             child,
             marker,
             era,
+            client: CLIENT.to_owned(),
             stdin: Some(stdin),
             lines,
             stderr: Some(stderr),
@@ -253,7 +264,7 @@ impl Server {
                 let params = json!({
                     "protocolVersion": "2025-11-25",
                     "capabilities": {},
-                    "clientInfo": {"name": "mahavishnu-tests", "version": "1"},
+                    "clientInfo": {"name": self.client, "version": "1"},
                 });
                 let greeting = self.request("initialize", params);
                 assert!(greeting["result"].is_object(), "{greeting:#}");
@@ -325,7 +336,7 @@ impl Server {
             params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
             params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
             params["_meta"]["io.modelcontextprotocol/clientInfo"] =
-                json!({"name": "mahavishnu-tests", "version": "1"});
+                json!({"name": self.client, "version": "1"});
         }
         self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
         id
@@ -366,6 +377,20 @@ impl Server {
                 None => self.notifications.push(message),
             }
         }
+    }
+
+    /// Returns the answer to `id` of a server that has ended, where it gave one.
+    pub(crate) fn answered(&mut self, id: i64) -> Option<Value> {
+        // The lines end with the server, and the reader of them soon after.
+        while let Ok(message) = self.lines.recv_timeout(HANG) {
+            match message["id"].as_i64() {
+                Some(id) => {
+                    self.early.insert(id, message);
+                }
+                None => self.notifications.push(message),
+            }
+        }
+        self.early.remove(&id)
     }
 
     /// Returns the notifications that came so far and belong to no finished call.

@@ -1,0 +1,123 @@
+//! The floor of a tool call over stdio: rmcp and nothing else. Also a stand-in for any server whose answer is known.
+//!
+//! `bare_server [--answer FILE] [--delay-ms MS] [--at-once N] [--threads N] [TOOL...]`: every tool (`answer`, unless named)
+//! answers the tool result in FILE, or a text of two bytes; at once, or after a delay with so many calls at work. On one
+//! thread, or on N.
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, JsonObject,
+    ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+};
+use rmcp::service::RequestContext;
+use rmcp::transport::io::stdio_pipes;
+use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
+use rustix::fs::{FileType, fstat};
+use std::error::Error;
+use std::io::{self, stdin, stdout};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::runtime::Builder;
+use tokio::sync::Semaphore;
+
+struct Bare {
+    answer: CallToolResult,
+    tools: Vec<Tool>,
+    delay: Option<Delay>,
+}
+
+/// What a slow server does before it answers.
+struct Delay {
+    time: Duration,
+    at_once: Semaphore,
+}
+
+impl ServerHandler for Bare {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(self.tools.clone()))
+    }
+
+    async fn call_tool(
+        &self,
+        _: CallToolRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        if let Some(delay) = &self.delay {
+            let _turn = delay.at_once.acquire().await;
+            tokio::time::sleep(delay.time).await;
+        }
+        Ok(self.answer.clone().into())
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut answer = CallToolResult::success(vec![ContentBlock::text("{}")]);
+    let (mut delay_ms, mut at_once) = (0, 1);
+    let mut threads = 1;
+    let mut names = Vec::new();
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--answer" => answer = serde_json::from_slice(&std::fs::read(value()?)?)?,
+            "--delay-ms" => delay_ms = value()?.parse()?,
+            "--at-once" => at_once = value()?.parse()?,
+            "--threads" => threads = value()?.parse()?,
+            name => names.push(name.to_owned()),
+        }
+    }
+    if names.is_empty() {
+        names.push("answer".to_owned());
+    }
+    let mut schema = JsonObject::new();
+    schema.insert("type".into(), "object".into());
+    let schema = Arc::new(schema);
+    let tools = names
+        .into_iter()
+        .map(|name| Tool::new(name, "Answers the same to everything.", schema.clone()));
+    let delay = (delay_ms > 0).then(|| Delay {
+        time: Duration::from_millis(delay_ms),
+        at_once: Semaphore::new(at_once),
+    });
+    let server = Bare {
+        answer,
+        tools: tools.collect(),
+        delay,
+    };
+    let mut runtime = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let runtime = runtime.worker_threads(threads).enable_all().build()?;
+    runtime.block_on(serve(server))
+}
+
+/// Serves on the transport that is fastest for what the standard streams are.
+async fn serve(server: Bare) -> Result<(), Box<dyn Error>> {
+    let running = if is_socket(stdin())? && is_socket(stdout())? {
+        server.serve((socket(stdin())?, socket(stdout())?)).await?
+    } else {
+        server.serve(stdio_pipes()).await?
+    };
+    running.waiting().await?;
+    Ok(())
+}
+
+fn is_socket(stream: impl AsFd) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(stream)?.st_mode) == FileType::Socket)
+}
+
+fn socket(stream: impl AsFd) -> io::Result<UnixStream> {
+    let own = std::os::unix::net::UnixStream::from(stream.as_fd().try_clone_to_owned()?);
+    own.set_nonblocking(true)?;
+    UnixStream::from_std(own)
+}

@@ -1,0 +1,250 @@
+//! The other MCP servers that this one uses, each connected once however many worker kinds name it.
+
+use super::Core;
+use super::memory::{BuddyPool, Collect, PEER, PoolNames};
+use crate::config::{Config, PeerConfig, SessionBuddyConfig};
+use crate::error::{Fault, Problem};
+use crate::mcp_client::{ClientSettings, Endpoint, Launcher, McpClient};
+use crate::model::{At, PoolName};
+use crate::pool::worker::kinds::Servers;
+use crate::pool::worker::remote::{Remote, end_of};
+use crate::pool::worker::{End, Events, Task};
+use crate::session_buddy::{PeerError, SessionBuddy, TaskPool};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The longest that a probe waits; whoever asks usually waits less.
+const PROBE: Duration = Duration::from_secs(60);
+
+/// The servers, by where they are.
+pub(super) struct Peers {
+    env: Vec<(OsString, OsString)>,
+    launcher: Option<Launcher>,
+    memory: Option<PeerConfig>,
+    clients: HashMap<PeerConfig, McpClient>,
+    buddies: HashMap<PeerConfig, Buddy>,
+    /// The Session-Buddies that worker kinds hand their tasks to, by the kind's name.
+    kinds: BTreeMap<String, PeerConfig>,
+}
+
+/// A Session-Buddy and the name by which its memories are known.
+#[derive(Clone)]
+struct Buddy {
+    client: SessionBuddy,
+    source: String,
+}
+
+impl Peers {
+    /// Returns no servers yet; `env` is this server's own environment, `launcher` starts those that are children.
+    pub(super) fn new(
+        config: &Config,
+        env: Vec<(OsString, OsString)>,
+        launcher: Option<Launcher>,
+    ) -> Self {
+        Self {
+            env,
+            launcher,
+            memory: config.session_buddy.clone(),
+            clients: HashMap::new(),
+            buddies: HashMap::new(),
+            kinds: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the Session-Buddy that memories are forwarded to, where there is one.
+    pub(super) fn memory(&mut self) -> Option<SessionBuddy> {
+        let peer = self.memory.clone()?;
+        Some(self.session_buddy(&peer).client)
+    }
+
+    /// Ends all connections at once, and the servers that were started as children, each within `grace`.
+    pub(super) async fn close(&self, grace: Duration) {
+        join_all(self.clients.values().map(|client| client.close(grace))).await;
+    }
+
+    fn session_buddy(&mut self, peer: &PeerConfig) -> Buddy {
+        if let Some(known) = self.buddies.get(peer) {
+            return known.clone();
+        }
+        // The peer remembers queries beyond this process's life, so each begins elsewhere.
+        let seed = At::now().unix_ms().unsigned_abs() ^ u64::from(std::process::id()) << 40;
+        let buddy = Buddy {
+            client: SessionBuddy::new(self.client(peer), seed),
+            source: self.label(peer),
+        };
+        self.buddies.insert(peer.clone(), buddy.clone());
+        buddy
+    }
+
+    /// Returns how a server is called in messages: the memory server by its name, others by their place, without what
+    /// may be secret in it.
+    fn label(&self, peer: &PeerConfig) -> String {
+        match peer {
+            peer if self.memory.as_ref() == Some(peer) => PEER.to_owned(),
+            PeerConfig::Http { url, .. } => {
+                let place = url.split(['?', '#']).next().unwrap_or_default();
+                match place.split_once("://").and_then(|(scheme, rest)| {
+                    let (_, host) = rest.split_once('@')?;
+                    Some(format!("{scheme}://{host}"))
+                }) {
+                    Some(without_user) => without_user,
+                    None => place.to_owned(),
+                }
+            }
+            PeerConfig::Stdio { command, .. } => command.first().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+impl Servers for Peers {
+    type Buddy = BuddyTasks;
+
+    fn client(&mut self, server: &PeerConfig) -> McpClient {
+        if let Some(known) = self.clients.get(server) {
+            return known.clone();
+        }
+        let settings = ClientSettings {
+            launcher: self.launcher.clone(),
+            ..ClientSettings::new(self.label(server))
+        };
+        let client = McpClient::new(Endpoint::of(server, &self.env), settings);
+        self.clients.insert(server.clone(), client.clone());
+        client
+    }
+
+    fn buddy(&mut self, name: &str, config: &SessionBuddyConfig) -> BuddyTasks {
+        let server = config.server.clone().or_else(|| self.memory.clone());
+        let server = server.expect("a checked config names a server for every session-buddy kind");
+        let client = self.session_buddy(&server).client.client().unguarded();
+        self.kinds.insert(name.to_owned(), server);
+        BuddyTasks(TaskPool::new(client, name))
+    }
+}
+
+/// Hands tasks to a pool inside a Session-Buddy, which says that they are done and nothing else.
+pub(super) struct BuddyTasks(TaskPool);
+
+impl Remote for BuddyTasks {
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    fn perform<'a>(
+        &'a self,
+        _: &'a Task,
+        prompt: &'a str,
+        deadline: Instant,
+        _: Events,
+    ) -> BoxFuture<'a, (End, String)> {
+        async move {
+            if let Err(error) = self.0.ready(deadline).await {
+                let end = match error {
+                    PeerError::Down(error) | PeerError::Unclear(error) => end_of(&error),
+                    other => End::NotStarted(other.problem()),
+                };
+                return (end, String::new());
+            }
+            match self.0.execute(prompt, deadline).await {
+                Ok(worker) => {
+                    let text = format!(
+                        "Session-Buddy says that its worker {worker} executed the task. It returns no output of tasks."
+                    );
+                    (End::Succeeded, text)
+                }
+                Err(PeerError::Down(error) | PeerError::Unclear(error)) => {
+                    (end_of(&error), String::new())
+                }
+                Err(error) => (End::Failed(error.problem()), String::new()),
+            }
+        }
+        .boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), Problem>> {
+        async {
+            let looked = self.0.look(Instant::now() + PROBE).await;
+            looked.map_err(|error| error.problem())
+        }
+        .boxed()
+    }
+}
+
+impl PoolNames for Core {
+    fn exists(&self, name: &str) -> bool {
+        self.pools.get(name).is_some()
+    }
+
+    fn all(&self) -> Vec<PoolName> {
+        self.pools.names()
+    }
+
+    /// Returns what asks the server of a pool of kind `session-buddy`. No other kind has a tool that lists memories:
+    /// what its attempts left is in the store.
+    fn collector(&self, name: &PoolName) -> Option<Arc<dyn Collect>> {
+        let pool = self.pools.get(name.as_str())?;
+        let peer = self.peers.kinds.get(&pool.spec.worker)?;
+        let buddy = self.peers.buddies.get(peer)?;
+        Some(Arc::new(BuddyPool {
+            pool: name.clone(),
+            buddy: buddy.client.clone(),
+            source: buddy.source.clone(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    fn peers() -> Peers {
+        let config = Config::load(&Sources {
+            env: Default::default(),
+            flags: Default::default(),
+            default_file: None,
+            default_state_dir: "/s".into(),
+            start_dir: "/d".into(),
+            home: None,
+            cores: std::num::NonZeroUsize::MIN,
+            path: OsString::new(),
+        });
+        let mut config = config.expect("the defaults are good");
+        config.session_buddy = Some(http("http://127.0.0.1:1/mcp"));
+        Peers::new(&config, Vec::new(), None)
+    }
+
+    fn http(url: &str) -> PeerConfig {
+        PeerConfig::Http {
+            url: url.to_owned(),
+            headers: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_label_names_the_place_without_what_may_be_secret() {
+        let peers = peers();
+        for (url, label) in [
+            ("http://127.0.0.1:1/mcp", "session_buddy"),
+            ("http://127.0.0.1:2/mcp", "http://127.0.0.1:2/mcp"),
+            ("https://me:pass@host/mcp?key=k#f", "https://host/mcp"),
+        ] {
+            assert_eq!(peers.label(&http(url)), label);
+        }
+    }
+
+    #[test]
+    fn a_server_is_connected_once_however_many_name_it() {
+        let mut peers = peers();
+        for url in ["http://127.0.0.1:1/mcp", "http://127.0.0.1:2/mcp"] {
+            peers.client(&http(url));
+            peers.client(&http(url));
+        }
+        peers.buddy("a", &SessionBuddyConfig { server: None });
+        peers.memory();
+        assert_eq!((peers.clients.len(), peers.buddies.len()), (2, 1));
+    }
+}

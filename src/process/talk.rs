@@ -1,0 +1,113 @@
+//! A program that is talked to: its three pipes are handed out, and its group ends with the handle at the latest.
+
+use super::SpawnError;
+use super::link::{Frame, Processes};
+use super::run::{Group, read_end, write_end};
+use super::wire::{End, Force, Request, Spawn};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+/// A program to talk to.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The program: an absolute path, as [`find_program`](super::find_program) returns it.
+    pub program: PathBuf,
+    /// Its arguments, without the program's name.
+    pub args: Vec<OsString>,
+    /// The folder it runs in: an absolute path.
+    pub cwd: PathBuf,
+    /// Its whole environment; nothing is inherited.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+/// A program's standard streams.
+#[derive(Debug)]
+pub struct Pipes {
+    /// What it reads.
+    pub stdin: pipe::Sender,
+    /// What it writes.
+    pub stdout: pipe::Receiver,
+    /// What it complains.
+    pub stderr: pipe::Receiver,
+}
+
+/// A program that runs; dropping this kills its process group.
+#[derive(Debug)]
+pub struct Talking {
+    group: Group,
+    end: oneshot::Receiver<End>,
+    started: Program,
+}
+
+impl Processes {
+    /// Starts a program and hands out its pipes. Like every other it ends with this process at the latest, however this
+    /// process ends.
+    ///
+    /// # Errors
+    ///
+    /// The guardian or the pipes cannot be had. A program that cannot be executed closes its pipes at once;
+    /// [`Talking::ended`] then says why.
+    pub fn talk(&self, program: Program) -> Result<(Talking, Pipes), SpawnError> {
+        let channel = self.channel()?;
+        let mut theirs = Vec::with_capacity(3);
+        let pipes = Pipes {
+            stdin: write_end(&mut theirs).map_err(SpawnError::Pipes)?,
+            stdout: read_end(&mut theirs).map_err(SpawnError::Pipes)?,
+            stderr: read_end(&mut theirs).map_err(SpawnError::Pipes)?,
+        };
+        let id = channel.next_id();
+        let request = Request::Spawn(Spawn {
+            id,
+            has_stdin: true,
+            program: program.program.clone().into(),
+            args: program.args.clone(),
+            cwd: program.cwd.clone().into(),
+            env: program.env.clone(),
+        });
+        let frame = Frame::new(&request, theirs).map_err(|_| SpawnError::TooLong)?;
+        let end = channel.start(id, frame);
+        let talking = Talking {
+            group: Group::new(channel, id),
+            end,
+            started: program,
+        };
+        Ok((talking, pipes))
+    }
+}
+
+impl Talking {
+    /// Waits for the program's end, which with its group is then gone.
+    ///
+    /// # Errors
+    ///
+    /// It never ran.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost; once it was ready, it is not to be called again.
+    pub async fn ended(&mut self) -> Result<(), SpawnError> {
+        let end = (&mut self.end).await;
+        self.group.ended = true;
+        match end {
+            Ok(End::NotSpawned(code)) => Err(SpawnError::diagnose(
+                &self.started.program,
+                &self.started.cwd,
+                code,
+            )),
+            // Without a guardian everything that it had started is dead.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Sends SIGTERM to the program's group.
+    pub fn ask_to_end(&self) {
+        self.group.signal(Force::Ask);
+    }
+
+    /// Sends SIGKILL to the program's group.
+    pub fn kill(&self) {
+        self.group.signal(Force::Kill);
+    }
+}

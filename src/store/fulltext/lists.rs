@@ -1,0 +1,245 @@
+//! Which memories have a term, and how often: words, beginnings of words, phrases.
+
+use super::leaf::positions;
+use super::segments::{Index, Key};
+use crate::store::StoreError;
+use std::ops::RangeInclusive;
+
+/// How long the beginnings are, in characters, that the index has entries of its own for; the first of them stands
+/// under the second sort of entry, and so on. `prefix` in the schema.
+const BEGINNINGS: [usize; 2] = [2, 3];
+const WORDS_SORT: u8 = b'0';
+/// What a word counts in text, tags and repository. What somebody chose as a tag says more than one word among many.
+pub(in crate::store) const WEIGHTS: [f32; 3] = [1.0, 2.0, 0.5];
+
+/// A word, or several in a row, as the index's tokenizer writes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) struct Term {
+    /// The words; at least one.
+    pub(in crate::store) tokens: Vec<String>,
+    /// Whether the last one is only a word's beginning.
+    pub(in crate::store) prefix: bool,
+}
+
+impl Term {
+    /// Returns what to look for in place of each token.
+    fn keys(&self) -> Vec<Vec<Key>> {
+        let last = self.tokens.len() - 1;
+        let keys = self.tokens.iter().enumerate().map(|(at, token)| {
+            if self.prefix && at == last {
+                beginning(token)
+            } else {
+                vec![Key::One(entry(WORDS_SORT, token))]
+            }
+        });
+        keys.collect()
+    }
+}
+
+fn entry(sort: u8, token: &str) -> Vec<u8> {
+    [&[sort], token.as_bytes()].concat()
+}
+
+/// Returns what holds all words that begin with `token`: one list where the index has it, else the shortest ones.
+fn beginning(token: &str) -> Vec<Key> {
+    let length = token.chars().count();
+    for (sort, characters) in (WORDS_SORT + 1..).zip(BEGINNINGS) {
+        if length == characters {
+            return vec![Key::One(entry(sort, token))];
+        }
+        if length + 1 == characters {
+            return vec![
+                Key::One(entry(WORDS_SORT, token)),
+                Key::Beginning(entry(sort, token)),
+            ];
+        }
+    }
+    vec![Key::Beginning(entry(WORDS_SORT, token))]
+}
+
+/// A memory that has a term.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::store) struct Entry {
+    pub(in crate::store) m: i64,
+    /// How often, each time by the weight of its column.
+    pub(in crate::store) frequency: f32,
+}
+
+/// How far back the lists are read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::store) struct Reach {
+    /// The oldest memory that is looked at.
+    pub(in crate::store) from: i64,
+    /// Which part of all memories that is, above 0 and up to 1.
+    pub(in crate::store) part: f64,
+}
+
+impl Reach {
+    /// Returns whether all memories are looked at.
+    pub(in crate::store) fn is_all(&self) -> bool {
+        self.from == i64::MIN
+    }
+}
+
+/// The lists of a query's terms.
+pub(in crate::store) struct Lists {
+    /// Term by term, each in the order of the memories.
+    pub(in crate::store) lists: Vec<Vec<Entry>>,
+    pub(in crate::store) reach: Reach,
+}
+
+impl Lists {
+    /// Reads the lists of `terms`, from the newest memories backwards as far as about `leaves` reach; `stored` is
+    /// where the memories' numbers begin and end.
+    pub(in crate::store) fn read(
+        index: &mut Index<'_>,
+        terms: &[Term],
+        leaves: u64,
+        stored: &RangeInclusive<i64>,
+    ) -> Result<Self, StoreError> {
+        let keys: Vec<_> = terms.iter().map(Term::keys).collect();
+        let mut spread = 0;
+        for key in keys.iter().flatten().flatten() {
+            spread += index.spread(key)?;
+        }
+        let reach = reach(spread, leaves, stored);
+        let mut lists = Vec::with_capacity(terms.len());
+        for keys in keys {
+            lists.push(match keys.as_slice() {
+                [word] => one_word(index, word, reach.from)?,
+                words => phrase(index, words, reach.from)?,
+            });
+        }
+        Ok(Self { lists, reach })
+    }
+}
+
+/// Returns how far back one can look when all would be `spread` leaves and only `leaves` are allowed.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "a share of a span of rows"
+)]
+fn reach(spread: u64, leaves: u64, stored: &RangeInclusive<i64>) -> Reach {
+    if spread <= leaves {
+        return Reach {
+            from: i64::MIN,
+            part: 1.0,
+        };
+    }
+    let span = stored.end().saturating_sub(*stored.start()).max(0) as f64 + 1.0;
+    let rows = (span * leaves as f64 / spread as f64).max(1.0).floor();
+    Reach {
+        from: stored.end().saturating_sub(rows as i64 - 1),
+        part: rows / span,
+    }
+}
+
+fn one_word(index: &mut Index<'_>, keys: &[Key], from: i64) -> Result<Vec<Entry>, StoreError> {
+    let mut found = Vec::new();
+    let mut sorted = true;
+    for segment in index.segments() {
+        for key in keys {
+            index.visit(segment, key, from, &mut |m, list| {
+                if m >= from {
+                    let mut frequency = 0.0;
+                    positions(list, |column, _| frequency += weight(column))?;
+                    sorted &= found.last().is_none_or(|last: &Entry| last.m < m);
+                    found.push(Entry { m, frequency });
+                }
+                Ok(())
+            })?;
+        }
+    }
+    if !sorted {
+        // Stable: it merges the runs that are in order already.
+        found.sort_by_key(|entry| entry.m);
+        found.dedup_by(|next, kept| {
+            let same = next.m == kept.m;
+            if same {
+                kept.frequency += next.frequency;
+            }
+            same
+        });
+    }
+    Ok(found)
+}
+
+fn weight(column: u64) -> f32 {
+    let column = usize::try_from(column).unwrap_or(usize::MAX);
+    WEIGHTS.get(column).copied().unwrap_or(1.0)
+}
+
+/// Where a phrase may begin: the memory, then column and offset in one number.
+type Start = (i64, u64);
+
+const COLUMN_SHIFT: u32 = 32;
+
+/// Keeps, word by word beginning with the rarest, the places where the phrase may still begin.
+fn phrase(index: &mut Index<'_>, words: &[Vec<Key>], from: i64) -> Result<Vec<Entry>, StoreError> {
+    let mut order = Vec::new();
+    for (at, keys) in words.iter().enumerate() {
+        let mut spread = 0;
+        for key in keys {
+            spread += index.spread(key)?;
+        }
+        order.push((spread, at, keys));
+    }
+    order.sort_by_key(|&(spread, at, _)| (spread, at));
+    let mut starts: Option<Vec<Start>> = None;
+    for (_, at, keys) in order {
+        starts = Some(starts_of(index, keys, at as u64, from, starts.as_deref())?);
+    }
+    let mut found: Vec<Entry> = Vec::new();
+    for (m, start) in starts.unwrap_or_default() {
+        let frequency = weight(start >> COLUMN_SHIFT);
+        match found.last_mut() {
+            Some(last) if last.m == m => last.frequency += frequency,
+            _ => found.push(Entry { m, frequency }),
+        }
+    }
+    Ok(found)
+}
+
+/// Returns where the phrase may begin by where its word `at` stands, of the places in `known` if that is there.
+fn starts_of(
+    index: &mut Index<'_>,
+    keys: &[Key],
+    at: u64,
+    from: i64,
+    known: Option<&[Start]>,
+) -> Result<Vec<Start>, StoreError> {
+    let mut found: Vec<Start> = Vec::new();
+    for segment in index.segments() {
+        for key in keys {
+            // Where in `known` the memories of this word have got to.
+            let (mut place, mut before) = (0, i64::MIN);
+            index.visit(segment, key, from, &mut |m, list| {
+                if m < from {
+                    return Ok(());
+                }
+                if let Some(known) = known {
+                    if m < before {
+                        place = 0;
+                    }
+                    before = m;
+                    place += known[place..].partition_point(|start| start.0 < m);
+                    if known.get(place).is_none_or(|start| start.0 != m) {
+                        return Ok(());
+                    }
+                }
+                positions(list, |column, offset| {
+                    let start = offset.checked_sub(at);
+                    let start = start.map(|offset| (m, column << COLUMN_SHIFT | offset));
+                    let fits = |start: &Start| {
+                        known.is_none_or(|known| known[place..].binary_search(start).is_ok())
+                    };
+                    found.extend(start.filter(fits));
+                })
+            })?;
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
