@@ -86,7 +86,8 @@ pub enum ApplyHow {
 pub struct ApplyChanges {
     /// The workflow whose changes to bring home.
     pub workflow_id: WorkflowId,
-    /// The items: indexes from 0, or repository names or paths. Default: all that changed something and passed `verify`.
+    /// The items: indexes from 0, or repository names or paths. Default: all that changed something, passed `verify` and
+    /// are not home yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemSelector>,
     /// How to bring them home. Default: working_copy.
@@ -98,9 +99,13 @@ pub struct ApplyChanges {
     /// Also items that failed `verify` or had none to pass. Default: false.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub allow_unverified: bool,
-    /// Take earlier applications back: the `undo` values of an earlier answer. Default: none.
+    /// Take earlier applications back instead, the latest first: the `undo` values of an earlier answer or of the items.
+    /// Goes with workflow_id alone. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undo: Vec<String>,
+    /// The `cursor` of the answer before, for the rows that did not fit into it; applies nothing. Default: the first rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// What became of one item's change.
@@ -122,7 +127,10 @@ pub struct Applied {
     /// Give it back in `undo` to take the application back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<String>,
-    /// Why nothing was applied.
+    /// Whether this call has taken the change back.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub undone: bool,
+    /// Why nothing was applied, or taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
 }
@@ -132,6 +140,10 @@ pub struct Applied {
 pub struct ApplyChangesResult {
     /// The workflow.
     pub workflow_id: WorkflowId,
+    /// How many of all rows, shown or not, are home now (or would be); for `undo`, how many were taken back.
+    pub done_count: u64,
+    /// How many are not, each for the reason in its row.
+    pub refused_count: u64,
     /// One row per item.
     pub items: Vec<Applied>,
     /// Whether rows or file names were left out for size.
@@ -157,9 +169,12 @@ pub struct CleanWorktrees {
     /// Only say what would be removed. Default: true; give false to remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
-    /// Also worktrees whose changes were never brought home. Default: false.
+    /// Also worktrees whose changes were never brought home; a ref keeps them. Default: false.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub include_unapplied: bool,
+    /// The `cursor` of the answer before, to go on after its last worktree. Default: from the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// A worktree that was or would be removed.
@@ -212,6 +227,10 @@ pub struct CleanWorktreesResult {
     pub dry_run: bool,
     /// Bytes on disk of what was or would be removed.
     pub bytes: u64,
+    /// How many worktrees this call removed or would remove.
+    pub removed_count: u64,
+    /// How many it looked at that stay.
+    pub kept_count: u64,
     /// What was or would be removed.
     pub removed: Vec<RemovedWorktree>,
     /// What stays, and why.
@@ -219,4 +238,7 @@ pub struct CleanWorktreesResult {
     /// Whether rows were left out for size; the figures count them.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub truncated: bool,
+    /// Give it back as `cursor` for the rows, or the worktrees, that are left; absent where none are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }

@@ -229,12 +229,18 @@ pub struct ItemRecord {
     /// How large its change is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff: Option<DiffStat>,
+    /// Repositories inside the worktree, submodules included, that hold something no commit of this one keeps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncommitted: Vec<String>,
     /// What `verify` found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyResult>,
     /// How its change was brought home, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<String>,
+    /// Takes that back, as the `undo` of apply_changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<String>,
     /// Whether repeats of it ended differently.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flaky: Option<bool>,
@@ -277,8 +283,10 @@ impl ItemRecord {
             commit: None,
             worktree: None,
             diff: None,
+            uncommitted: Vec::new(),
             verify: None,
             applied: None,
+            undo: None,
             flaky: None,
             output_tail: None,
             stage: None,

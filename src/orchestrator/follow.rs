@@ -87,7 +87,8 @@ impl Orchestrator {
             (Some(WaitFor::Done) | None, _) => Until::Done,
         };
         self.wait(id, wait.duration, until, caller).await?;
-        let snapshot = self.snapshot(id).await?;
+        let mut snapshot = self.snapshot(id).await?;
+        self.see_what_is_home(&mut snapshot).await?;
         let shown = select::shown(&snapshot, &args)?;
         let mut result = report::result(&snapshot, &shown)?;
         result.wait_capped_s = wait.capped_s;

@@ -12,6 +12,7 @@ pub mod delivery;
 mod follow;
 mod grounds;
 mod health;
+mod homecoming;
 mod interrupt;
 pub mod memory;
 mod notices;
@@ -155,6 +156,7 @@ impl Orchestrator {
             home,
             config_file: config_file.clone(),
             state_dir: store.state_dir().to_owned(),
+            alive: Some(store.ownership_file()),
             git,
             env: env.clone(),
         });

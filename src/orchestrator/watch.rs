@@ -5,6 +5,7 @@ use super::workflow::Stop;
 use crate::api::ResumeWorkflow;
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::WorkflowId;
+use crate::repo::{Recovered, Recovery};
 use crate::store::{Adopted, Asked, OwnerRequest};
 use std::time::Duration;
 
@@ -23,11 +24,22 @@ impl Orchestrator {
             closing
                 .run_until_cancelled(async {
                     core.take_over().await;
+                    core.recover_applies().await;
                     core.stored_notices().await;
                     core.watch().await;
                 })
                 .await;
         });
+    }
+
+    /// Finishes or takes back what a crash left half-way in somebody's repository, and tells of it.
+    async fn recover_applies(&self) {
+        match self.0.repos.recover().await {
+            Ok(recovered) => recovered
+                .iter()
+                .for_each(|one| self.0.notices.add(told(one))),
+            Err(error) => tracing::warn!(%error, "could not look for interrupted applies"),
+        }
     }
 
     /// Tells with the next answers what servers left word of.
@@ -125,4 +137,18 @@ impl Orchestrator {
             }
         }
     }
+}
+
+fn told(recovered: &Recovered) -> String {
+    let repo = &recovered.repo;
+    let what = match &recovered.outcome {
+        Ok(Recovery::Finished) => "was finished".to_owned(),
+        Ok(Recovery::TakenBack) => "was taken back: the repository is as it was before".to_owned(),
+        Ok(Recovery::Stuck(copies)) => format!(
+            "could not be taken back wholly, because files or commits changed since; the old files are in {}",
+            copies.display()
+        ),
+        Err(error) => format!("could not be taken back yet: {error}; check_health shows it"),
+    };
+    format!("an apply_changes on {repo} that was interrupted {what}")
 }

@@ -10,13 +10,13 @@
 use super::files::{self, Edit, Glance, State, Stopped};
 use super::git::{Git, Mode};
 use super::index_lock::{IndexLock, release_after_crash};
-use super::journal::{ApplyRecord, Journal, Phase, RefMove};
+use super::journal::{ApplyHead, ApplyRecord, Journal, Phase, RefMove};
 use super::layout::bytes_path;
 use super::lock::{Lane, Locks};
 use super::plan::{self, Plan, shown};
-use super::plumbing::{GITLINK, Name, Side, Spot, TempIndex, no_object};
+use super::plumbing::{GITLINK, Name, Side, Spot, TempIndex, listed, no_object};
 use super::{Layout, RepoError, RepoPath, head};
-use crate::model::{At, ItemIndex};
+use crate::model::{At, ItemIndex, WorkflowId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -59,6 +59,8 @@ pub struct Change {
 pub struct ApplyRequest {
     /// The repository.
     pub repo: RepoPath,
+    /// The workflow that the work is of.
+    pub workflow: WorkflowId,
     /// The work, in the order in which it is applied.
     pub changes: Vec<Change>,
     /// How.
@@ -89,6 +91,25 @@ pub struct ApplyOutcome {
     pub undo: Option<String>,
     /// The commit that the ref is at now, for [`How::Merge`] and [`How::Branch`].
     pub commit: Option<String>,
+}
+
+/// Work that is home and can be taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AtHome {
+    /// Takes it back, with all that came home in the same step.
+    pub undo: String,
+    /// The repository.
+    pub repo: String,
+    /// The workflow that the work is of.
+    pub workflow: WorkflowId,
+    /// How it was brought home.
+    pub how: How,
+    /// When.
+    pub at: At,
+    /// The items.
+    pub items: Vec<ItemIndex>,
+    /// The commits that hold their work.
+    pub commits: Vec<String>,
 }
 
 /// Applies and undoes in one state directory.
@@ -168,6 +189,7 @@ impl Applier<'_> {
         let mut record = ApplyRecord {
             id: id.to_owned(),
             repo: request.repo.as_str().to_owned(),
+            workflow: request.workflow,
             how: request.how,
             phase: Phase::Applying,
             items: request.changes.iter().map(|change| change.item).collect(),
@@ -178,6 +200,7 @@ impl Applier<'_> {
                 .collect(),
             edits,
             deltas: plan.deltas.into_iter().collect(),
+            skipped: plan.skipped.into_iter().collect(),
             moved: plan.moved,
             at: At::now(),
         };
@@ -207,11 +230,9 @@ impl Applier<'_> {
     ) -> Result<Vec<Edit>, RepoError> {
         let stage = self.journal.stage(id);
         let mut files = plan.deltas.clone();
-        files.retain(|_, delta| {
-            [&delta.old, &delta.new]
-                .into_iter()
-                .flatten()
-                .all(|entry| entry.mode != GITLINK)
+        files.retain(|name, delta| {
+            let mut entries = [&delta.old, &delta.new].into_iter().flatten();
+            entries.all(|entry| entry.mode != GITLINK) && !plan.skipped.contains(name)
         });
         let mut edits = Vec::with_capacity(files.len());
         for name in files.keys() {
@@ -262,15 +283,11 @@ impl Applier<'_> {
         prefix.push("/");
         let mut option = std::ffi::OsString::from("--prefix=");
         option.push(prefix);
-        let list = written
-            .iter()
-            .flat_map(|name| name.iter().copied().chain([0]))
-            .collect();
         apart
             .cmd(Mode::Write, "checkout-index")
             .args(["-f", "-q", "-z", "--stdin"])
             .arg(option)
-            .stdin(list)
+            .stdin(listed(written))
             .run()
             .await
             .map(drop)
@@ -318,15 +335,13 @@ impl Applier<'_> {
         }
         if let Some(index) = index {
             // The ref has moved: a failure here must not roll back, and the next apply, undo or start finishes it.
-            index
-                .replace(spot, &record.deltas(), Side::New, self.scratch)
-                .await?;
+            index.replace(spot, record, Side::New, self.scratch).await?;
         }
         Ok(())
     }
 
     /// Takes back what was begun, or finishes it where the ref has moved already; returns where that led.
-    async fn roll_back(
+    pub(super) async fn roll_back(
         &self,
         record: &mut ApplyRecord,
         layout: &Layout,
@@ -351,9 +366,7 @@ impl Applier<'_> {
     ) -> Result<(), RepoError> {
         if record.moves_index() {
             let index = IndexLock::take(layout, &record.id).await?;
-            index
-                .replace(spot, &record.deltas(), Side::New, self.scratch)
-                .await?;
+            index.replace(spot, record, Side::New, self.scratch).await?;
         }
         record.phase = Phase::Applied;
         self.journal.save(record)?;
@@ -383,18 +396,39 @@ impl Applier<'_> {
         self.journal.save(record)
     }
 
+    /// Returns the work that is home and can be taken back, the oldest first.
+    pub(super) fn at_home(&self) -> Result<Vec<AtHome>, RepoError> {
+        let applied = self.journal.all()?.into_iter();
+        Ok(applied
+            .filter(|head| head.phase == Phase::Applied)
+            .map(AtHome::of)
+            .collect())
+    }
+
+    /// Returns what is behind `token`, which must be of `workflow`.
+    pub(super) fn behind(&self, token: &str, workflow: WorkflowId) -> Result<AtHome, RepoError> {
+        let head = self.journal.by_token::<ApplyHead>(token)?;
+        if head.workflow != workflow {
+            return Err(RepoError::UndoForeign {
+                token: token.to_owned(),
+                workflow: head.workflow,
+            });
+        }
+        Ok(AtHome::of(head))
+    }
+
     /// Undoes the apply behind `token`.
     pub(super) async fn undo(
         &self,
         token: &str,
         allowed: impl Fn(&str) -> Result<RepoPath, RepoError>,
-    ) -> Result<RepoPath, RepoError> {
-        let repo = allowed(&self.journal.by_token(token)?.repo)?;
+    ) -> Result<(), RepoError> {
+        let repo = allowed(&self.journal.by_token::<ApplyHead>(token)?.repo)?;
         let layout = Layout::of(&repo)?;
         let _lock = self.lock(&repo, &layout).await?;
         self.recover_repo(&repo, &layout).await?;
         // Read again: recovery, or another server, may have changed or forgotten it.
-        let mut record = self.journal.by_token(token)?;
+        let mut record = self.journal.by_token::<ApplyRecord>(token)?;
         if record.phase != Phase::Applied {
             return Err(RepoError::UndoUnknown {
                 token: token.to_owned(),
@@ -408,8 +442,7 @@ impl Applier<'_> {
         }
         record.phase = Phase::Undoing;
         self.journal.save(&record)?;
-        self.take_back(&mut record, &layout, &spot).await?;
-        Ok(repo)
+        self.take_back(&mut record, &layout, &spot).await
     }
 
     /// Returns what is not as the apply left it.
@@ -453,84 +486,60 @@ impl Applier<'_> {
     }
 
     /// Finishes an undo, from wherever a crash has left it.
-    async fn take_back(
+    pub(super) async fn take_back(
         &self,
         record: &mut ApplyRecord,
         layout: &Layout,
         spot: &Spot<'_>,
     ) -> Result<(), RepoError> {
         release_after_crash(layout, &record.id)?;
-        if let Some(moved) = record.moved.clone() {
-            self.move_back(&moved, spot).await?;
+        if let Some(moved) = &record.moved
+            && !self.move_back(moved, spot).await?
+        {
+            // The user has committed since: files and index are part of that now.
+            tracing::warn!(id = record.id, "an undo stays unfinished: its ref moved on");
+            record.phase = Phase::Stuck;
+            return self.journal.save(record);
         }
         if record.moves_index() {
             let index = IndexLock::take(layout, &record.id).await?;
-            index
-                .replace(spot, &record.deltas(), Side::Old, self.scratch)
-                .await?;
+            index.replace(spot, record, Side::Old, self.scratch).await?;
         }
         self.revert_files(record, layout).await
     }
 
-    async fn move_back(&self, moved: &RefMove, spot: &Spot<'_>) -> Result<(), RepoError> {
-        if spot.commit(&moved.name).await?.as_deref() != Some(moved.new.as_str()) {
-            return Ok(());
+    /// Brings the ref to where it was; false where somebody else has moved it.
+    async fn move_back(&self, moved: &RefMove, spot: &Spot<'_>) -> Result<bool, RepoError> {
+        let at = spot.commit(&moved.name).await?;
+        if at == moved.old {
+            return Ok(true);
+        }
+        if at.as_deref() != Some(moved.new.as_str()) {
+            return Ok(false);
         }
         match &moved.old {
             Some(old) => {
                 let why = "mahavishnu: undo apply changes";
                 spot.update_ref(&moved.name, old, Some(&moved.new), why)
-                    .await
+                    .await?;
             }
-            None => spot.delete_ref(&moved.name, &moved.new).await,
+            None => spot.delete_ref(&moved.name, &moved.new).await?,
         }
+        Ok(true)
     }
+}
 
-    /// Finishes or takes back what a crash has left in `repo`, whose working copy lock the caller holds.
-    async fn recover_repo(&self, repo: &RepoPath, layout: &Layout) -> Result<(), RepoError> {
-        for mut record in self.journal.all()? {
-            if record.repo == repo.as_str() {
-                self.recover_one(&mut record, layout).await?;
-            }
+impl AtHome {
+    fn of(head: ApplyHead) -> Self {
+        Self {
+            undo: head.token(),
+            repo: head.repo,
+            workflow: head.workflow,
+            how: head.how,
+            at: head.at,
+            items: head.items,
+            commits: head.commits,
         }
-        Ok(())
-    }
-
-    async fn recover_one(
-        &self,
-        record: &mut ApplyRecord,
-        layout: &Layout,
-    ) -> Result<(), RepoError> {
-        let spot = Spot::user(self.git, layout);
-        match record.phase {
-            Phase::Applying => self.roll_back(record, layout, &spot).await.map(drop),
-            Phase::Undoing => self.take_back(record, layout, &spot).await,
-            Phase::Applied | Phase::Stuck => Ok(()),
-        }
-    }
-
-    /// Finishes or takes back what a crash has left anywhere, and returns the repositories concerned. Repositories
-    /// that somebody works in are left to that server.
-    pub(super) async fn recover(&self) -> Result<Vec<String>, RepoError> {
-        let mut recovered = Vec::new();
-        for record in self.journal.all()? {
-            if !matches!(record.phase, Phase::Applying | Phase::Undoing) {
-                continue;
-            }
-            let Ok(Some(layout)) = Layout::at(Path::new(&record.repo)) else {
-                continue;
-            };
-            let Some(_lock) = self.locks.try_lock(&layout.common_dir, Lane::WorkingCopy)? else {
-                continue;
-            };
-            // Read again under the lock: it may just have ended.
-            if let Ok(mut record) = self.journal.by_token(&record.token()) {
-                self.recover_one(&mut record, &layout).await?;
-                recovered.push(record.repo);
-            }
-        }
-        recovered.dedup();
-        Ok(recovered)
     }
 }
 

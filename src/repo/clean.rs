@@ -7,7 +7,8 @@
 use super::apply::How;
 use super::discover::off_the_runtime;
 use super::git::Mode;
-use super::journal::{Journal, Phase};
+use super::inner::{self, Strays};
+use super::journal::{Journal, Phase, UNDO_KEPT};
 use super::layout::{bytes_path, is_absent, read_small};
 use super::lock::Lane;
 use super::plan::refs_with;
@@ -19,10 +20,8 @@ use crate::model::{At, ItemIndex, WorkflowId};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long an apply can be undone after its worktree is gone.
-const UNDO_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The name a worktree has while it is being deleted.
 const TRASH: &str = "trash";
 
@@ -39,11 +38,17 @@ pub struct CleanRequest {
     pub include_unapplied: bool,
     /// Only say what would happen.
     pub dry_run: bool,
+    /// Only those after this one, in the order of [`Cleaned::next`].
+    pub after: Option<String>,
+    /// How long it may take; what is left then is for another call. None: as long as it takes.
+    pub budget: Option<Duration>,
 }
 
 /// A worktree that was, or would be, removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
+    /// Its place in the order of worktrees.
+    pub key: String,
     /// The workflow it was made for; none where no record was left.
     pub workflow: Option<WorkflowId>,
     /// The item.
@@ -61,6 +66,8 @@ pub struct Removed {
 /// A worktree that stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
+    /// Its place in the order of worktrees.
+    pub key: String,
     /// The workflow it was made for; none where no record was left.
     pub workflow: Option<WorkflowId>,
     /// The item.
@@ -84,23 +91,8 @@ pub struct Cleaned {
     pub kept: Vec<Kept>,
     /// The size of what went.
     pub bytes: u64,
-}
-
-/// What the worktrees and applies of one state directory look like.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Health {
-    /// How many worktrees there are.
-    pub worktrees: u32,
-    /// Their size.
-    pub bytes: u64,
-    /// How many are being worked in.
-    pub in_use: u32,
-    /// How many hold work that was never applied, with the reason for each.
-    pub unapplied: Vec<(PathBuf, String)>,
-    /// Repositories in which a crash interrupted an apply or an undo; the next one there finishes it.
-    pub interrupted_applies: Vec<String>,
-    /// Repositories in which such a crash could not be cleaned up wholly, with the folder that holds the old files.
-    pub stuck_applies: Vec<(String, PathBuf)>,
+    /// Where to go on, where the time was over before the end: the key of the last one looked at.
+    pub next: Option<String>,
 }
 
 /// What a look at a worktree says.
@@ -125,9 +117,24 @@ impl Cleaner<'_> {
     pub(super) async fn clean(&self, request: &CleanRequest) -> Result<Cleaned, RepoError> {
         let mut cleaned = Cleaned::default();
         let applied = self.applied()?;
+        let began = Instant::now();
+        let mut last = None;
         for home in record::homes(self.maker.dir)? {
+            let key = key_of(&home);
+            if request.after.as_ref().is_some_and(|after| key <= *after) {
+                continue;
+            }
+            if last.is_some()
+                && request
+                    .budget
+                    .is_some_and(|budget| began.elapsed() >= budget)
+            {
+                cleaned.next = last;
+                return Ok(cleaned);
+            }
             self.clean_one(&home, request, &applied, &mut cleaned)
                 .await?;
+            last = Some(key);
         }
         if !request.dry_run {
             self.forget_old_applies()?;
@@ -151,7 +158,7 @@ impl Cleaner<'_> {
         }
         let sized = record.path.clone();
         let bytes = off_the_runtime(move |_| Ok(size(&sized))).await?;
-        let claim = record::claim(home)?;
+        let claim = record::claim(home, self.maker.alive)?;
         let verdict = match claim {
             None => Verdict::Untouchable("an item works in it".to_owned()),
             Some(_) => match self.judge(&record, applied).await {
@@ -172,10 +179,12 @@ impl Cleaner<'_> {
         drop(claim);
         let (workflow, item) = (Some(record.workflow), Some(record.item));
         let (repo, path) = (Some(record.repo), record.path);
+        let key = key_of(home);
         match outcome {
             Ok(kept_ref) => {
                 cleaned.bytes += bytes;
                 cleaned.removed.push(Removed {
+                    key,
                     workflow,
                     item,
                     repo,
@@ -185,6 +194,7 @@ impl Cleaner<'_> {
                 });
             }
             Err(reason) => cleaned.kept.push(Kept {
+                key,
                 workflow,
                 item,
                 repo,
@@ -207,13 +217,14 @@ impl Cleaner<'_> {
         if request.workflow.is_some() || !request.items.is_empty() {
             return Ok(());
         }
-        let bytes = size(home);
-        let is_free = record::claim(home)?.is_some();
+        let bytes = size(home).saturating_sub(record::mark_bytes(home));
+        let is_free = record::claim(home, self.maker.alive)?.is_some();
         if bytes == 0 && is_free {
             if !request.dry_run {
                 fs::remove_dir_all(home).map_err(RepoError::io("remove", home))?;
             }
             cleaned.removed.push(Removed {
+                key: key_of(home),
                 workflow: None,
                 item: None,
                 repo: None,
@@ -223,6 +234,7 @@ impl Cleaner<'_> {
             });
         } else {
             cleaned.kept.push(Kept {
+                key: key_of(home),
                 workflow: None,
                 item: None,
                 repo: None,
@@ -235,7 +247,7 @@ impl Cleaner<'_> {
     }
 
     /// Returns the commits that are applied and not undone.
-    fn applied(&self) -> Result<BTreeSet<String>, RepoError> {
+    pub(super) fn applied(&self) -> Result<BTreeSet<String>, RepoError> {
         let records = self.journal.all()?.into_iter();
         Ok(records
             .filter(|record| record.phase == Phase::Applied)
@@ -281,6 +293,7 @@ impl Cleaner<'_> {
                     "--porcelain",
                     "-z",
                     "--untracked-files=normal",
+                    "--ignore-submodules=none",
                     "--no-renames",
                 ])
                 .run()
@@ -288,6 +301,15 @@ impl Cleaner<'_> {
             if !status.stdout.is_empty() {
                 return Ok(Verdict::Unapplied(
                     "it holds changes that are not committed",
+                ));
+            }
+            if inner::are_possible(record)
+                && !inner::loose(self.maker.git, record, &inside, Strays::Tell)
+                    .await?
+                    .is_empty()
+            {
+                return Ok(Verdict::Unapplied(
+                    "a submodule in it holds work that is nowhere else",
                 ));
             }
         }
@@ -317,7 +339,7 @@ impl Cleaner<'_> {
         match self.keep(record, &name).await {
             Ok(None) => self.drop_it(record, Some(name)).await,
             Ok(Some(nested)) => Err(format!(
-                "it holds a repository of its own that no commit can keep: {nested}"
+                "a repository in it holds what no commit of this one can keep: {nested}"
             )),
             Err(error) => Err(format!("its work could not be kept: {error}")),
         }
@@ -378,39 +400,6 @@ impl Cleaner<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Returns how worktrees and applies look.
-    pub(super) async fn health(&self) -> Result<Health, RepoError> {
-        let all = CleanRequest {
-            dry_run: true,
-            ..CleanRequest::default()
-        };
-        let looked = self.clean(&all).await?;
-        let mut health = Health {
-            worktrees: u32::try_from(looked.removed.len() + looked.kept.len()).unwrap_or(u32::MAX),
-            bytes: looked.bytes + looked.kept.iter().map(|kept| kept.bytes).sum::<u64>(),
-            ..Health::default()
-        };
-        for kept in looked.kept {
-            let home = kept.path.parent().unwrap_or(&kept.path);
-            if kept.workflow.is_some() && record::claim(home)?.is_none() {
-                health.in_use += 1;
-            } else {
-                health.unapplied.push((kept.path, kept.reason));
-            }
-        }
-        for apply in self.journal.all()? {
-            match apply.phase {
-                Phase::Applied => {}
-                Phase::Applying | Phase::Undoing => health.interrupted_applies.push(apply.repo),
-                Phase::Stuck => {
-                    let copies = self.journal.home(&apply.id);
-                    health.stuck_applies.push((apply.repo, copies));
-                }
-            }
-        }
-        Ok(health)
     }
 }
 
@@ -508,6 +497,12 @@ async fn held(spot: &Spot<'_>, commit: &str) -> Result<bool, RepoError> {
         .run()
         .await?;
     Ok(!kept.stdout.is_empty())
+}
+
+/// Returns the name of a worktree's folder: what they are sorted by.
+fn key_of(home: &Path) -> String {
+    let name = home.file_name().unwrap_or(home.as_os_str());
+    name.to_string_lossy().into_owned()
 }
 
 fn age(at: At) -> Duration {

@@ -2,6 +2,7 @@
 
 use super::RepoPath;
 use crate::error::{ErrorKind, Fault};
+use crate::model::WorkflowId;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -167,6 +168,14 @@ pub enum RepoError {
         /// The worktree.
         path: PathBuf,
     },
+    /// The repository went away under its worktree.
+    #[error("its repository {repo} was moved or deleted; the files are in {path:?}")]
+    RepositoryGone {
+        /// The repository.
+        repo: String,
+        /// The worktree, which git does not know any more.
+        path: PathBuf,
+    },
     /// Somebody works in the worktree.
     #[error("the worktree {path:?} is in use")]
     WorktreeInUse {
@@ -225,6 +234,14 @@ pub enum RepoError {
         token: String,
         /// Why not.
         why: &'static str,
+    },
+    /// The token is another workflow's.
+    #[error("{token:?} undoes changes of workflow {workflow}")]
+    UndoForeign {
+        /// The token.
+        token: String,
+        /// The workflow that it belongs to.
+        workflow: WorkflowId,
     },
     /// What was applied has changed since.
     #[error("cannot undo in {repo}, changed since: {}", list(.changed))]
@@ -286,11 +303,13 @@ impl Fault for RepoError {
             | Self::NoWorkingCopy { .. }
             | Self::BadBranch { .. }
             | Self::OneBranchPerCall
+            | Self::UndoForeign { .. }
             | Self::NothingLeft { .. } => ErrorKind::InvalidArgument,
             Self::NoCommits { .. } | Self::InProgress { .. } => ErrorKind::Failed,
-            Self::WorktreeGone { .. } | Self::NoSuchCommit { .. } | Self::UndoUnknown { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::WorktreeGone { .. }
+            | Self::RepositoryGone { .. }
+            | Self::NoSuchCommit { .. }
+            | Self::UndoUnknown { .. } => ErrorKind::NotFound,
             Self::BranchExists { .. } | Self::UndoStale { .. } => ErrorKind::Conflict,
             Self::WorktreeInUse { .. } | Self::InUse { .. } | Self::Raced { .. } => ErrorKind::Busy,
             Self::Io { .. } | Self::GitMissing { .. } => ErrorKind::Unavailable,
@@ -347,6 +366,9 @@ impl Fault for RepoError {
             Self::WorktreeGone { .. } => {
                 "start the item again from fresh; what was committed is on its branch".to_owned()
             }
+            Self::RepositoryGone { .. } => {
+                "put the repository back and resume, or take the files from there".to_owned()
+            }
             Self::WorktreeInUse { .. } | Self::InUse { .. } => {
                 "wait until it has ended, or cancel it".to_owned()
             }
@@ -359,6 +381,9 @@ impl Fault for RepoError {
             }
             Self::UndoUnknown { .. } => {
                 "give the undo that apply_changes returned, once".to_owned()
+            }
+            Self::UndoForeign { workflow, .. } => {
+                format!("call apply_changes with workflow_id {workflow} and this undo")
             }
             Self::UndoStale { .. } => {
                 "put these files back as apply_changes left them, or revert the change by hand"
@@ -382,7 +407,9 @@ impl Fault for RepoError {
             Self::BadRef { .. } => Some("base_ref".to_owned()),
             Self::CopyFile { .. } => Some("copy_files".to_owned()),
             Self::NoWorkingCopy { .. } => Some("how".to_owned()),
-            Self::UndoUnknown { .. } | Self::UndoStale { .. } => Some("undo".to_owned()),
+            Self::UndoUnknown { .. } | Self::UndoForeign { .. } | Self::UndoStale { .. } => {
+                Some("undo".to_owned())
+            }
             Self::BadGlob { field, .. } => Some((*field).to_owned()),
             Self::NothingLeft { .. } => Some("has_file".to_owned()),
             _ => None,

@@ -1,13 +1,14 @@
 //! git's own lock on an index, held so that a crash of ours can be told from somebody else's lock.
 //!
 //! git locks an index by creating `index.lock` and replaces it by renaming that file. We link a file named after the
-//! apply to `index.lock`: same inode, our lock; recovery may then remove it.
+//! apply to `index.lock`: same inode, our lock; recovery may then remove it. Where the file system has no hard links
+//! that file holds the lock's inode number instead.
 
 use super::git::Mode;
+use super::journal::ApplyRecord;
 use super::layout::is_absent;
-use super::plumbing::{Delta, Name, Side, Spot, TempIndex};
+use super::plumbing::{Name, Side, Spot, TempIndex};
 use super::{Layout, RepoError};
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -52,7 +53,7 @@ impl IndexLock {
             .map_err(failed())?;
         let began = Instant::now();
         loop {
-            match fs::hard_link(&lock.ours, &lock.lock) {
+            match lock.link() {
                 Ok(()) => return Ok(lock),
                 Err(error)
                     if error.kind() == io::ErrorKind::AlreadyExists
@@ -69,11 +70,42 @@ impl IndexLock {
         }
     }
 
-    /// Brings the paths of `deltas` in the index to one side, and frees it.
+    /// Makes git's lock file, unless there is one.
+    fn link(&self) -> io::Result<()> {
+        match fs::hard_link(&self.ours, &self.lock) {
+            Err(error) if lacks_links(&error) => self.make_apart(),
+            other => other,
+        }
+    }
+
+    /// Makes git's lock file as one of its own.
+    fn make_apart(&self) -> io::Result<()> {
+        let made = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .open(&self.lock)?;
+        fs::write(&self.ours, made.metadata()?.ino().to_string())
+    }
+
+    /// Whether git's lock file is the one that this lock made.
+    fn is_ours(&self) -> bool {
+        let (Ok(ours), Ok(lock)) = (
+            fs::symlink_metadata(&self.ours),
+            fs::symlink_metadata(&self.lock),
+        ) else {
+            return false;
+        };
+        if (ours.dev(), ours.ino()) == (lock.dev(), lock.ino()) {
+            return true;
+        }
+        fs::read_to_string(&self.ours).is_ok_and(|inode| inode == lock.ino().to_string())
+    }
+
+    /// Brings the paths that `record` changes in the index to one side, and frees it.
     pub(super) async fn replace(
         self,
         spot: &Spot<'_>,
-        deltas: &BTreeMap<Name, Delta>,
+        record: &ApplyRecord,
         side: Side,
         scratch: &Path,
     ) -> Result<(), RepoError> {
@@ -85,7 +117,18 @@ impl IndexLock {
             _ => {}
         }
         let apart = spot.with_index(temp.path());
-        apart.set_entries(deltas, side).await?;
+        let deltas = record.deltas();
+        apart.set_entries(&deltas, side).await?;
+        let skipped: Vec<&Name> = record
+            .skipped
+            .iter()
+            .filter(|name| {
+                deltas
+                    .get(*name)
+                    .is_some_and(|delta| delta.at(side).is_some())
+            })
+            .collect();
+        apart.skip(&skipped).await?;
         // Saves the next `git status` from reading the files again; it exits 1 where some are dirty.
         apart
             .cmd(Mode::Write, "update-index")
@@ -103,7 +146,7 @@ impl IndexLock {
 
 impl Drop for IndexLock {
     fn drop(&mut self) {
-        if same_file(&self.ours, &self.lock) {
+        if self.is_ours() {
             remove(&self.lock);
         }
         remove(&self.ours);
@@ -120,11 +163,14 @@ pub(super) fn release_after_crash(layout: &Layout, id: &str) -> Result<(), RepoE
     Ok(())
 }
 
-fn same_file(a: &Path, b: &Path) -> bool {
-    match (fs::symlink_metadata(a), fs::symlink_metadata(b)) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        _ => false,
-    }
+/// Whether a hard link failed because there are none here: exFAT, some network and container file systems.
+fn lacks_links(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Unsupported
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::CrossesDevices
+    )
 }
 
 fn remove(path: &Path) {
@@ -132,5 +178,41 @@ fn remove(path: &Path) {
         && !is_absent(&error)
     {
         tracing::warn!(?path, %error, "a lock file stays behind");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock(dir: &Path) -> IndexLock {
+        IndexLock {
+            ours: dir.join("mahavishnu-1.index"),
+            lock: dir.join("index.lock"),
+            index: dir.join("index"),
+        }
+    }
+
+    #[test]
+    fn without_hard_links_ours_is_told_from_somebody_elses() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let held = lock(dir.path());
+        fs::write(&held.ours, "").expect("written");
+        held.make_apart().expect("made");
+        assert!(held.is_ours());
+        assert_eq!(
+            held.make_apart().map_err(|error| error.kind()),
+            Err(io::ErrorKind::AlreadyExists)
+        );
+        // As after a crash: dropped without a replacement.
+        drop(held);
+        assert!(!dir.path().join("index.lock").exists());
+
+        fs::write(dir.path().join("index.lock"), "").expect("somebody else's");
+        let waiting = lock(dir.path());
+        fs::write(&waiting.ours, "").expect("written");
+        drop(waiting);
+        assert!(dir.path().join("index.lock").exists());
+        assert!(!dir.path().join("mahavishnu-1.index").exists());
     }
 }

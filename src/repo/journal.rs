@@ -7,14 +7,17 @@ use super::files::{Edit, Stage};
 use super::plumbing::{Delta, Name};
 use super::record::{Durable, homes, load_json, save_json};
 use super::{How, RepoError};
-use crate::model::{At, ItemIndex};
-use serde::{Deserialize, Serialize};
+use crate::model::{At, ItemIndex, WorkflowId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use ulid::Ulid;
 
 /// What an undo token begins with.
 const TOKEN: &str = "undo-";
+/// How long an apply can be undone after its worktree is gone.
+pub(super) const UNDO_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The record's file name.
 const RECORD: &str = "record.json";
 
@@ -30,6 +33,13 @@ pub(super) enum Phase {
     Undoing,
     /// A crash was cleaned up, but these files had been changed by somebody else; the copies stay.
     Stuck,
+}
+
+impl Phase {
+    /// Returns whether only a crash leaves it so.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Self::Applying | Self::Undoing)
+    }
 }
 
 /// A ref that an apply moves.
@@ -48,6 +58,8 @@ pub(super) struct RefMove {
 pub(super) struct ApplyRecord {
     pub(super) id: String,
     pub(super) repo: String,
+    /// The workflow that the items are of.
+    pub(super) workflow: WorkflowId,
     pub(super) how: How,
     pub(super) phase: Phase,
     pub(super) items: Vec<ItemIndex>,
@@ -56,6 +68,9 @@ pub(super) struct ApplyRecord {
     pub(super) edits: Vec<Edit>,
     /// What changes in the index, as pairs because names are no JSON keys.
     pub(super) deltas: Vec<(Name, Delta)>,
+    /// Those of them that a sparse checkout leaves out of the working copy.
+    #[serde(default)]
+    pub(super) skipped: Vec<Name>,
     pub(super) moved: Option<RefMove>,
     pub(super) at: At,
 }
@@ -63,7 +78,7 @@ pub(super) struct ApplyRecord {
 impl ApplyRecord {
     /// Returns the token that undoes it.
     pub(super) fn token(&self) -> String {
-        format!("{TOKEN}{}", self.id)
+        token_of(&self.id)
     }
 
     /// Returns whether the index changes with it.
@@ -75,6 +90,43 @@ impl ApplyRecord {
     pub(super) fn deltas(&self) -> BTreeMap<Name, Delta> {
         self.deltas.iter().cloned().collect()
     }
+}
+
+/// What is told of an apply without its files.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct ApplyHead {
+    pub(super) id: String,
+    pub(super) repo: String,
+    pub(super) workflow: WorkflowId,
+    pub(super) how: How,
+    pub(super) phase: Phase,
+    pub(super) items: Vec<ItemIndex>,
+    pub(super) commits: Vec<String>,
+    pub(super) at: At,
+}
+
+impl ApplyHead {
+    /// Returns the token that undoes it.
+    pub(super) fn token(&self) -> String {
+        token_of(&self.id)
+    }
+}
+
+/// Returns whether the record behind an undo token may have been forgotten for its age.
+pub fn is_expired(token: &str) -> bool {
+    let id = token
+        .strip_prefix(TOKEN)
+        .and_then(|id| Ulid::from_string(id).ok());
+    id.is_none_or(|id| {
+        let age = At::now()
+            .unix_ms()
+            .saturating_sub(i64::try_from(id.timestamp_ms()).unwrap_or(0));
+        u128::from(age.unsigned_abs()) >= UNDO_KEPT.as_millis()
+    })
+}
+
+fn token_of(id: &str) -> String {
+    format!("{TOKEN}{id}")
 }
 
 /// All records of one state directory.
@@ -104,8 +156,8 @@ impl<'a> Journal<'a> {
         save_json(&self.home(&record.id).join(RECORD), record, Durable::Yes)
     }
 
-    /// Returns the record behind an undo token.
-    pub(super) fn by_token(&self, token: &str) -> Result<ApplyRecord, RepoError> {
+    /// Returns the record behind an undo token, or its head.
+    pub(super) fn by_token<T: DeserializeOwned>(&self, token: &str) -> Result<T, RepoError> {
         const SHOWN_CHARS: usize = 80;
         let unknown = |why| RepoError::UndoUnknown {
             token: token.chars().take(SHOWN_CHARS).collect(),
@@ -122,8 +174,8 @@ impl<'a> Journal<'a> {
         load_json(&file)
     }
 
-    /// Returns all records that can be read, the oldest first.
-    pub(super) fn all(&self) -> Result<Vec<ApplyRecord>, RepoError> {
+    /// Returns what every record that can be read tells of its apply, the oldest first.
+    pub(super) fn all(&self) -> Result<Vec<ApplyHead>, RepoError> {
         let mut records = Vec::new();
         for home in homes(self.dir)? {
             match load_json(&home.join(RECORD)) {

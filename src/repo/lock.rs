@@ -144,6 +144,13 @@ impl HeldFile {
     }
 }
 
+impl HeldFile {
+    /// Empties the file.
+    pub(super) fn clear(&self) -> std::io::Result<()> {
+        self.0.set_len(0)
+    }
+}
+
 impl Drop for HeldFile {
     fn drop(&mut self) {
         if let Err(error) = self.0.unlock() {

@@ -15,7 +15,9 @@ mod error;
 mod files;
 mod git;
 mod head;
+mod health;
 mod index_lock;
+mod inner;
 mod journal;
 mod layout;
 mod list;
@@ -23,28 +25,34 @@ mod lock;
 mod plan;
 mod plumbing;
 mod record;
+mod recover;
 mod roots;
 mod status;
 mod worktree;
 
-pub use apply::{ApplyOutcome, ApplyRequest, Change, How, Obstacles};
-pub use clean::{CleanRequest, Cleaned, Health, Kept, Removed};
+pub use apply::{ApplyOutcome, ApplyRequest, AtHome, Change, How, Obstacles};
+pub use clean::{CleanRequest, Cleaned, Kept, Removed};
 pub use discover::Selection;
 pub use error::RepoError;
 pub use head::Head;
+pub use health::Health;
+pub use journal::is_expired;
 pub use layout::{Form, Layout};
 pub use list::{ListRequest, Row};
 pub use lock::{Lane, RepoLock};
 pub use record::WorktreeRecord;
+pub use recover::{Recovered, Recovery};
 pub use roots::{RepoPath, Roots};
 pub use status::{Kind, Status};
 pub use worktree::{Committed, NewWorktree, SetupRan, Worktree};
 
+use crate::model::WorkflowId;
 use apply::Applier;
 use clean::Cleaner;
 use git::Git;
 use journal::Journal;
 use plumbing::Spot;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,6 +72,8 @@ pub struct Setup {
     pub config_file: PathBuf,
     /// Where locks and worktrees are kept.
     pub state_dir: PathBuf,
+    /// A file that is locked as long as this process or a program that it started lives; none: only the process counts.
+    pub alive: Option<PathBuf>,
     /// The git program.
     pub git: PathBuf,
     /// The environment git runs in; variables that point git at a repository are left out of it.
@@ -85,6 +95,8 @@ struct Inner {
     applies: PathBuf,
     /// Temporary indexes.
     scratch: PathBuf,
+    /// See [`Setup::alive`].
+    alive: Option<PathBuf>,
     /// Steps that run to their end although their caller has gone.
     steps: TaskTracker,
 }
@@ -96,6 +108,7 @@ impl Inner {
             locks: &self.locks,
             dir: &self.worktrees,
             scratch: &self.scratch,
+            alive: self.alive.as_deref(),
         }
     }
 
@@ -133,6 +146,7 @@ impl Repos {
             worktrees: setup.state_dir.join("worktrees"),
             applies: setup.state_dir.join("applies"),
             scratch: setup.state_dir.join("tmp"),
+            alive: setup.alive,
             steps: TaskTracker::new(),
         }))
     }
@@ -250,16 +264,22 @@ impl Repos {
             .await
     }
 
-    /// Goes on in the worktree at `path`, which an earlier attempt has left.
+    /// Goes on in the worktree at `path`, which an earlier attempt has left. What lies there uncommitted is
+    /// committed as work.
     ///
     /// # Errors
     ///
-    /// [`RepoError::WorktreeGone`], [`RepoError::WorktreeInUse`].
-    pub fn open_worktree(&self, path: &Path) -> Result<Worktree, RepoError> {
-        self.0.maker().open(path)
+    /// [`RepoError::WorktreeGone`], [`RepoError::WorktreeInUse`], or what git and the system say.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe at any point; call it again.
+    pub async fn open_worktree(&self, path: &Path) -> Result<Worktree, RepoError> {
+        self.0.maker().open(path).await
     }
 
-    /// Fixes what counts as the base in `worktree`: call it after `setup`, before the worker starts.
+    /// Fixes what counts as the base in `worktree`: call it after `setup`, before the worker starts, and also
+    /// where `setup` has failed. Work of earlier attempts stays work.
     ///
     /// # Errors
     ///
@@ -336,7 +356,7 @@ impl Repos {
             .await
     }
 
-    /// Takes an apply back, exactly, and returns the repository.
+    /// Takes an apply back, exactly.
     ///
     /// # Errors
     ///
@@ -345,7 +365,7 @@ impl Repos {
     /// # Cancel safety
     ///
     /// Dropping the future lets the step run to its end.
-    pub async fn undo(&self, token: &str) -> Result<RepoPath, RepoError> {
+    pub async fn undo(&self, token: &str) -> Result<(), RepoError> {
         let token = token.to_owned();
         self.step(|inner| async move {
             let allowed = |repo: &str| inner.roots.resolve(repo);
@@ -354,17 +374,46 @@ impl Repos {
         .await
     }
 
-    /// Finishes or takes back every apply and undo that a crash has interrupted; returns the repositories concerned.
-    /// Call it at the start; `apply` and `undo` do it for their repository too.
+    /// Returns what `token` would take back.
     ///
     /// # Errors
     ///
-    /// What git and the system say; what could not be recovered stays recorded.
+    /// [`RepoError::UndoUnknown`], and [`RepoError::UndoForeign`] where it is not of `workflow`.
+    pub fn behind_undo(&self, token: &str, workflow: WorkflowId) -> Result<AtHome, RepoError> {
+        self.0.applier().behind(token, workflow)
+    }
+
+    /// Returns the work that is home and can be taken back, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// The state directory cannot be read.
+    pub async fn at_home(&self) -> Result<Vec<AtHome>, RepoError> {
+        let inner = Arc::clone(&self.0);
+        discover::off_the_runtime(move |_| inner.applier().at_home()).await
+    }
+
+    /// Returns for each of `repos` how many worktrees hold committed work that neither was applied nor is on a branch or
+    /// tag of the user's. Repositories without such work are left out.
+    ///
+    /// # Errors
+    ///
+    /// The state directory cannot be read.
+    pub async fn unapplied(&self, repos: &[RepoPath]) -> Result<HashMap<String, u64>, RepoError> {
+        self.0.cleaner().unapplied(repos).await
+    }
+
+    /// Finishes or takes back every apply and undo that a crash has interrupted. Call it at the start; `apply` and
+    /// `undo` do it for their repository too.
+    ///
+    /// # Errors
+    ///
+    /// The state directory cannot be read. What could not be recovered says so in its own outcome and stays recorded.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future lets the step run to its end.
-    pub async fn recover(&self) -> Result<Vec<String>, RepoError> {
+    pub async fn recover(&self) -> Result<Vec<Recovered>, RepoError> {
         self.step(|inner| async move { inner.applier().recover().await })
             .await
     }

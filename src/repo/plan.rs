@@ -5,7 +5,7 @@
 //! file. A file overlaps where its content now, hashed by git, is neither.
 
 use super::apply::{ApplyRequest, Change, How, Obstacles};
-use super::files::{Glance, files_below, obstacle, reach};
+use super::files::{Glance, State, files_below, obstacle, reach};
 use super::git::{Git, Mode};
 use super::head::{self, Head};
 use super::journal::RefMove;
@@ -33,6 +33,8 @@ pub(super) struct Plan {
     pub(super) items: Vec<Obstacles>,
     /// What changes, from ours to the result.
     pub(super) deltas: BTreeMap<Name, Delta>,
+    /// Those of them that a sparse checkout leaves out of the working copy: only their entries in the index change.
+    pub(super) skipped: BTreeSet<Name>,
     /// How the files looked before git judged them.
     pub(super) glances: BTreeMap<Name, Glance>,
     /// The ref to move.
@@ -138,6 +140,8 @@ struct Seen {
     /// HEAD's tree, or the empty one.
     head_tree: String,
     glances: BTreeMap<Name, Glance>,
+    /// Tracked files that a sparse checkout leaves out.
+    skipped: BTreeSet<Name>,
     /// Files that differ from HEAD.
     dirty: BTreeSet<Name>,
     /// The tree of `index`.
@@ -188,6 +192,7 @@ impl Planner<'_> {
         self.look_at(&mut seen, &more).await?;
         let mut in_the_way: BTreeSet<Name> =
             seen.dirty.difference(&dirty_before).cloned().collect();
+        plan.skipped = self.left_out(&seen, &plan.deltas)?;
         in_the_way.extend(self.blocked(&plan.deltas)?);
         if self.request.how == How::Merge {
             in_the_way.extend(self.staged(&plan.deltas).await?);
@@ -199,6 +204,7 @@ impl Planner<'_> {
             });
         } else {
             self.refuse_submodules(&mut plan);
+            refuse_left_out(&mut plan);
         }
         blame(&mut plan.items, &touched, &in_the_way);
         plan.glances = seen.glances;
@@ -219,9 +225,15 @@ impl Planner<'_> {
                 .await?;
         }
         let tree = apart.write_tree().await?;
+        let is_sparse = self.layout.git_dir.join("info/sparse-checkout").exists();
+        let skipped = match is_sparse {
+            true => self.spot.skipped().await?,
+            false => BTreeSet::new(),
+        };
         Ok(Seen {
             index,
             head_tree: tree.clone(),
+            skipped,
             glances: BTreeMap::new(),
             dirty: BTreeSet::new(),
             tree,
@@ -248,6 +260,8 @@ impl Planner<'_> {
             let is_repository = path.as_ref().is_some_and(|path| path.join(".git").exists());
             match meta {
                 Some(meta) if !meta.is_dir() || is_repository => files.push(name),
+                // What is left out on purpose is as HEAD has it.
+                _ if seen.skipped.contains(name) => {}
                 _ => {
                     gone.insert(name.clone(), absence(&seen.head_tree));
                 }
@@ -348,6 +362,24 @@ impl Planner<'_> {
             parents.push(&change.commit);
         }
         self.spot.commit_tree(tree, &parents, &change.message).await
+    }
+
+    /// Returns those of `deltas` whose files a sparse checkout leaves out.
+    fn left_out(
+        &self,
+        seen: &Seen,
+        deltas: &BTreeMap<Name, Delta>,
+    ) -> Result<BTreeSet<Name>, RepoError> {
+        let top = &self.layout.dir;
+        let mut left_out = BTreeSet::new();
+        for name in deltas.keys().filter(|name| seen.skipped.contains(*name)) {
+            let at =
+                State::of(top, name).map_err(RepoError::io("read", &top.join(bytes_path(name))))?;
+            if at == State::Absent {
+                left_out.insert(name.clone());
+            }
+        }
+        Ok(left_out)
     }
 
     /// Returns the names at which something stands in the way of a new file: a folder with more in it than the
@@ -485,6 +517,20 @@ impl Planner<'_> {
     }
 }
 
+/// A change to a file that is not there cannot be told without committing or staging it.
+fn refuse_left_out(plan: &mut Plan) {
+    let names = plan.skipped.iter();
+    let names = names.map(|name| {
+        format!(
+            "{} (outside your sparse checkout: use how merge or branch)",
+            shown(name)
+        )
+    });
+    if let Some(item) = plan.items.first_mut() {
+        item.conflicts.extend(names);
+    }
+}
+
 /// Returns the refs of the user's that hold `commit`: all but ours.
 pub(super) async fn refs_with(spot: &Spot<'_>, commit: &str) -> Result<Vec<String>, RepoError> {
     let answer = spot
@@ -501,7 +547,7 @@ pub(super) async fn refs_with(spot: &Spot<'_>, commit: &str) -> Result<Vec<Strin
         .collect())
 }
 
-/// Returns whether `name` is the branch of an item's attempt: `mahavishnu/WORKFLOW/ITEM-ATTEMPT`.
+/// Returns whether `name` is the branch of an item's attempt: `mahavishnu/WORKFLOW/ITEM-ATTEMPT`, or one more such.
 fn is_item_branch(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("refs/heads/mahavishnu/") else {
         return false;
@@ -510,9 +556,10 @@ fn is_item_branch(name: &str) -> bool {
         return false;
     };
     workflow.parse::<crate::model::WorkflowId>().is_ok()
-        && attempt.split_once('-').is_some_and(|(item, attempt)| {
-            item.parse::<u32>().is_ok() && attempt.parse::<u32>().is_ok()
-        })
+        && attempt.contains('-')
+        && attempt
+            .split('-')
+            .all(|number| number.parse::<u32>().is_ok())
 }
 
 /// Returns the entry change that takes a path out of an index of the repository that `object` belongs to.

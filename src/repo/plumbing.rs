@@ -6,7 +6,7 @@ use super::head::as_commit;
 use super::{Layout, RepoError};
 use crate::model::DiffStat;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +46,16 @@ pub(super) struct Entry {
 pub(super) struct Delta {
     pub(super) old: Option<Entry>,
     pub(super) new: Option<Entry>,
+}
+
+impl Delta {
+    /// Returns the entry on one side.
+    pub(super) fn at(&self, side: Side) -> Option<&Entry> {
+        match side {
+            Side::Old => self.old.as_ref(),
+            Side::New => self.new.as_ref(),
+        }
+    }
 }
 
 /// One side of a delta.
@@ -141,7 +151,8 @@ impl<'a> Spot<'a> {
         self.id(&answer.line(), "rev-parse")
     }
 
-    /// Takes all tracked and new, not ignored files into the index.
+    /// Takes all tracked and new, not ignored files into the index, also those outside a sparse checkout; what is absent
+    /// because it lies outside stays as it is.
     pub(super) async fn add_all(&self) -> Result<(), RepoError> {
         self.cmd_with(
             Mode::Write,
@@ -153,7 +164,7 @@ impl<'a> Spot<'a> {
             ],
             "add",
         )
-        .args(["-A", "--", "."])
+        .args(["--sparse", "-A", "--", "."])
         .run()
         .await
         .map(drop)
@@ -322,10 +333,11 @@ impl<'a> Spot<'a> {
         let mut lines = Vec::new();
         let mut removals = Vec::new();
         for (name, delta) in deltas {
-            let (wanted, other) = match side {
-                Side::New => (&delta.new, &delta.old),
-                Side::Old => (&delta.old, &delta.new),
+            let other = match side {
+                Side::New => Side::Old,
+                Side::Old => Side::New,
             };
+            let (wanted, other) = (delta.at(side), delta.at(other));
             let to = match (wanted, other) {
                 (Some(entry), _) => {
                     lines
@@ -357,14 +369,36 @@ impl<'a> Spot<'a> {
         if names.is_empty() {
             return Ok(());
         }
-        let mut list = Vec::new();
-        for name in names {
-            list.extend_from_slice(name);
-            list.push(0);
-        }
         self.cmd_with(Mode::Write, &["-c", "core.safecrlf=false"], "update-index")
             .args(["--add", "--remove", "--replace", "-z", "--stdin"])
-            .stdin(list)
+            .stdin(listed(names))
+            .run()
+            .await
+            .map(drop)
+    }
+
+    /// Returns the tracked files that a sparse checkout leaves out of the working copy.
+    pub(super) async fn skipped(&self) -> Result<BTreeSet<Name>, RepoError> {
+        let answer = self
+            .cmd(Mode::Read, "ls-files")
+            .args(["-t", "-z"])
+            .run()
+            .await?;
+        let tagged = answer.records();
+        Ok(tagged
+            .filter_map(|record| record.strip_prefix(b"S "))
+            .map(<[u8]>::to_vec)
+            .collect())
+    }
+
+    /// Marks the entries `names` of the index as left out by a sparse checkout.
+    pub(super) async fn skip(&self, names: &[&Name]) -> Result<(), RepoError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        self.cmd(Mode::Write, "update-index")
+            .args(["--skip-worktree", "-z", "--stdin"])
+            .stdin(listed(names))
             .run()
             .await
             .map(drop)
@@ -391,6 +425,14 @@ impl<'a> Spot<'a> {
             dir: self.dir.clone(),
         }
     }
+}
+
+/// Returns names as a `-z` listing.
+pub(super) fn listed(names: &[&Name]) -> Vec<u8> {
+    let each = names
+        .iter()
+        .flat_map(|name| name.iter().copied().chain([0]));
+    each.collect()
 }
 
 /// Returns the zeros that mean "this ref must not exist", as long as `id`.

@@ -4,11 +4,13 @@
 //! under the repository's own name, because programs take names from folders.
 
 use super::RepoError;
+use super::layout::{bytes_path, is_absent};
 use super::lock::{HeldFile, make_private_dir};
 use crate::model::{At, Attempt, ItemIndex, WorkflowId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +32,9 @@ pub struct WorktreeRecord {
     pub item: ItemIndex,
     /// The attempt it was made for; later ones may go on in it.
     pub attempt: Attempt,
+    /// How many worktrees of the same attempt were there before it: a crash may leave one that nobody works in.
+    #[serde(default)]
+    pub twin: u32,
     /// The worktree.
     pub path: PathBuf,
     /// The worktree's own git directory; none until git has made it.
@@ -40,7 +45,7 @@ pub struct WorktreeRecord {
     pub start_commit: String,
     /// The branch that commit was the head of.
     pub base_branch: Option<String>,
-    /// The commit against which work counts: the start with what `copy_files` and `setup` did.
+    /// The commit against which work counts: the start with what `copy_files` and every attempt's `setup` did.
     pub base_commit: String,
     /// How many dirty files of the working copy are not in it.
     pub left_out_dirty: u32,
@@ -72,9 +77,18 @@ impl WorktreeRecord {
     /// Returns the ref under which the work is kept when branch and worktree go.
     pub(super) fn kept_ref(&self) -> String {
         format!(
-            "refs/mahavishnu/kept/{}/{}-{}",
-            self.workflow, self.item, self.attempt
+            "refs/mahavishnu/kept/{}/{}",
+            self.workflow,
+            attempt_name(self.item, self.attempt, self.twin)
         )
+    }
+}
+
+/// Returns what an attempt's branch and refs end in: `ITEM-ATTEMPT`, and a number where there is more than one.
+pub(super) fn attempt_name(item: ItemIndex, attempt: Attempt, twin: u32) -> String {
+    match twin {
+        0 => format!("{item}-{attempt}"),
+        _ => format!("{item}-{attempt}-{twin}"),
     }
 }
 
@@ -96,9 +110,59 @@ pub(super) fn homes(dir: &Path) -> Result<Vec<PathBuf>, RepoError> {
     Ok(homes)
 }
 
-/// Takes the lock that says "somebody works in this worktree"; none where somebody does.
-pub(super) fn claim(home: &Path) -> Result<Option<HeldFile>, RepoError> {
-    HeldFile::claim(&home.join(IN_USE))
+/// A worktree that this process works in.
+///
+/// The lock is this process's alone, but programs that it started may live a moment longer: so the file names a lock
+/// that their guardian holds as well ([`super::Setup::alive`]), until the work is over.
+#[derive(Debug)]
+pub(super) struct InUse(HeldFile);
+
+impl InUse {
+    /// Takes the lock that says "somebody works in this worktree"; none where somebody does, or may still.
+    pub(super) fn claim(home: &Path, alive: Option<&Path>) -> Result<Option<Self>, RepoError> {
+        let Some(held) = claim(home, alive)? else {
+            return Ok(None);
+        };
+        if let Some(alive) = alive {
+            let name = alive.as_os_str().as_bytes();
+            let path = home.join(IN_USE);
+            fs::write(&path, name).map_err(RepoError::io("write", &path))?;
+        }
+        Ok(Some(Self(held)))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.clear() {
+            tracing::warn!(%error, "a worktree counts as in use until this server ends");
+        }
+    }
+}
+
+/// Takes the same lock only to look or to remove; none where somebody works there, or may still.
+pub(super) fn claim(home: &Path, alive: Option<&Path>) -> Result<Option<HeldFile>, RepoError> {
+    let path = home.join(IN_USE);
+    let Some(held) = HeldFile::claim(&path)? else {
+        return Ok(None);
+    };
+    let name = fs::read(&path).map_err(RepoError::io("read", &path))?;
+    let worker = bytes_path(&name);
+    let is_elsewhere = !name.is_empty() && Some(worker) != alive;
+    Ok((!is_elsewhere || !is_locked(worker)).then_some(held))
+}
+
+/// Returns the size of the file that says who works in the worktree.
+pub(super) fn mark_bytes(home: &Path) -> u64 {
+    fs::metadata(home.join(IN_USE)).map_or(0, |meta| meta.len())
+}
+
+/// Whether somebody holds the lock file; what cannot be asked counts as held, because work may go on there.
+fn is_locked(path: &Path) -> bool {
+    match File::open(path) {
+        Ok(file) => file.try_lock_shared().is_err(),
+        Err(error) => !is_absent(&error),
+    }
 }
 
 /// Whether a record must survive a loss of power, not only the end of the process.

@@ -3,18 +3,23 @@
 //! Not responsible for running anything in them, nor for bringing their work home (`apply`) or removing them (`clean`).
 
 use super::git::Git;
-use super::lock::{HeldFile, Lane, Locks, make_private_dir};
-use super::plumbing::{GITLINK, Side, Spot, no_object};
-use super::record::{self, WorktreeRecord};
+use super::inner::{self, Loose, Strays};
+use super::lock::{Lane, Locks, make_private_dir};
+use super::plumbing::{GITLINK, Merged, Name, Side, Spot, no_object};
+use super::record::{self, InUse, WorktreeRecord};
 use super::{Layout, RepoError, RepoPath, base, copy_files, head, status};
 use crate::model::{At, Attempt, BaseRef, DiffStat, Isolation, ItemIndex, WorkflowId};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How many letters of the workflow's id a worktree's folder has; paths have limits.
 const KEY_CHARS: usize = 12;
+/// How many worktrees one attempt may have; more than one only where a crash left some.
+const MOST_TWINS: u32 = 1_000;
 
 /// What a worktree is to be.
 #[derive(Debug, Clone)]
@@ -39,8 +44,9 @@ pub struct NewWorktree {
 #[derive(Debug)]
 pub struct Worktree {
     record: WorktreeRecord,
-    has_copies: bool,
-    _in_use: HeldFile,
+    /// Whether the base of this attempt stands.
+    is_sealed: bool,
+    _in_use: InUse,
 }
 
 /// Whether `setup` lines ran in a worktree.
@@ -61,7 +67,8 @@ pub struct Committed {
     pub commit: String,
     /// How large the change is.
     pub diff: DiffStat,
-    /// Folders that are repositories of their own and could not be committed; they exist only in the worktree.
+    /// Folders that are repositories of their own, submodules included, in which something is that no commit of this
+    /// repository keeps; it exists only in the worktree.
     pub nested: Vec<String>,
 }
 
@@ -69,6 +76,11 @@ impl Worktree {
     /// Returns what is known of it.
     pub fn record(&self) -> &WorktreeRecord {
         &self.record
+    }
+
+    /// Returns whether the base of this attempt stands: `setup` is over, and what changes now is work.
+    pub fn is_sealed(&self) -> bool {
+        self.is_sealed
     }
 
     /// Returns its folder.
@@ -86,6 +98,8 @@ pub(super) struct Maker<'a> {
     pub(super) dir: &'a Path,
     /// Holds temporary indexes.
     pub(super) scratch: &'a Path,
+    /// See [`super::Setup::alive`].
+    pub(super) alive: Option<&'a Path>,
 }
 
 impl Maker<'_> {
@@ -110,6 +124,9 @@ impl Maker<'_> {
                 &worktree.record.path,
                 &wanted.copy_files,
             )?;
+            if !wanted.copy_files.is_empty() {
+                self.take_as_base(&mut worktree.record).await?;
+            }
             worktree.record.ready = true;
             worktree.record.save()
         };
@@ -122,6 +139,24 @@ impl Maker<'_> {
         }
     }
 
+    /// Makes an empty folder for a worktree. One that is there already was left by a crash before the attempt was
+    /// journaled: nobody has worked in it, and `clean` takes it away.
+    fn make_home(&self, key: &str, wanted: &NewWorktree) -> Result<(PathBuf, u32), RepoError> {
+        for twin in 0.. {
+            let name = record::attempt_name(wanted.item, wanted.attempt, twin);
+            let home = self.dir.join(format!("{key}-{name}"));
+            match DirBuilder::new().mode(0o700).create(&home) {
+                Ok(()) => return Ok((home, twin)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && twin < MOST_TWINS => {
+                }
+                Err(error) => {
+                    return Err(RepoError::io("make the worktree's directory", &home)(error));
+                }
+            }
+        }
+        unreachable!("the loop ends at MOST_TWINS")
+    }
+
     /// Makes the folder and its record, before git is asked for anything.
     fn reserve(
         &self,
@@ -132,15 +167,9 @@ impl Maker<'_> {
         make_private_dir(self.dir)?;
         let id = wanted.workflow.to_string().to_lowercase();
         let key = &id[id.len().saturating_sub(KEY_CHARS)..];
-        let home = self
-            .dir
-            .join(format!("{key}-{}-{}", wanted.item, wanted.attempt));
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&home)
-            .map_err(RepoError::io("make the worktree's directory", &home))?;
-        let in_use =
-            record::claim(&home)?.ok_or_else(|| RepoError::WorktreeInUse { path: home.clone() })?;
+        let (home, twin) = self.make_home(key, wanted)?;
+        let in_use = InUse::claim(&home, self.alive)?
+            .ok_or_else(|| RepoError::WorktreeInUse { path: home.clone() })?;
         let name = wanted.repo.name();
         let record = WorktreeRecord {
             repo: wanted.repo.as_str().to_owned(),
@@ -148,13 +177,12 @@ impl Maker<'_> {
             workflow: wanted.workflow,
             item: wanted.item,
             attempt: wanted.attempt,
+            twin,
             path: home.join(if name == "/" { "worktree" } else { name }),
             git_dir: None,
             branch: (wanted.isolation != Isolation::ReadOnly).then(|| {
-                format!(
-                    "mahavishnu/{}/{}-{}",
-                    wanted.workflow, wanted.item, wanted.attempt
-                )
+                let name = record::attempt_name(wanted.item, wanted.attempt, twin);
+                format!("mahavishnu/{}/{name}", wanted.workflow)
             }),
             base_commit: base.commit.clone(),
             start_commit: base.commit,
@@ -168,7 +196,7 @@ impl Maker<'_> {
         record.save()?;
         Ok(Worktree {
             record,
-            has_copies: !wanted.copy_files.is_empty(),
+            is_sealed: false,
             _in_use: in_use,
         })
     }
@@ -206,8 +234,9 @@ impl Maker<'_> {
             .map(drop)
     }
 
-    /// Goes on in a worktree that was made before.
-    pub(super) fn open(&self, path: &Path) -> Result<Worktree, RepoError> {
+    /// Goes on in a worktree that was made before. What lies in it and was not committed is kept as work: a crash left
+    /// it, or somebody who looked after the last attempt.
+    pub(super) async fn open(&self, path: &Path) -> Result<Worktree, RepoError> {
         let gone = || RepoError::WorktreeGone {
             path: path.to_owned(),
         };
@@ -216,30 +245,77 @@ impl Maker<'_> {
         if !path.is_dir() {
             return Err(gone());
         }
-        let in_use = record::claim(home)?.ok_or_else(|| RepoError::WorktreeInUse {
+        let in_use = InUse::claim(home, self.alive)?.ok_or_else(|| RepoError::WorktreeInUse {
             path: path.to_owned(),
         })?;
-        Ok(Worktree {
+        let mut worktree = Worktree {
             record: WorktreeRecord::load(home)?,
-            has_copies: false,
+            is_sealed: false,
             _in_use: in_use,
-        })
+        };
+        if !worktree.record.ready {
+            return Err(gone());
+        }
+        let message = "Left between two attempts\n";
+        let (commit, _) = self.commit_all(&worktree.record, message).await?;
+        worktree.record.commit = (commit != worktree.record.base_commit).then_some(commit);
+        worktree.record.save()?;
+        Ok(worktree)
     }
 
-    /// Fixes the base: what `copy_files` and `setup` did until now is not the worker's change.
+    /// Fixes the base of this attempt: what `setup` did until now is not the worker's change.
     pub(super) async fn seal(
         &self,
         worktree: &mut Worktree,
         setup: SetupRan,
     ) -> Result<(), RepoError> {
-        if setup == SetupRan::No && !worktree.has_copies {
-            return Ok(());
+        if setup == SetupRan::Yes {
+            self.take_as_base(&mut worktree.record).await?;
+            worktree.record.save()?;
         }
-        let (commit, _) = self
-            .commit_all(&worktree.record, "Base: copied files and setup\n")
+        worktree.is_sealed = true;
+        Ok(())
+    }
+
+    /// Commits what `setup` did and counts it as base. Where there is work of earlier attempts already, it stays work.
+    async fn take_as_base(&self, record: &mut WorktreeRecord) -> Result<(), RepoError> {
+        let (now, _) = self
+            .commit_all(record, "Base: copied files and setup\n")
             .await?;
-        worktree.record.base_commit = commit;
-        worktree.record.save()
+        match record.commit.clone() {
+            None => record.base_commit = now,
+            Some(work) if work != now => self.rebase(record, &work, &now).await?,
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Makes a base that has, beside the old one, what was done between `work` and `now`. A commit with both as parents
+    /// keeps it reachable. Where `setup` and the work touch the same lines nobody can tell them apart: all is work.
+    async fn rebase(
+        &self,
+        record: &mut WorktreeRecord,
+        work: &str,
+        now: &str,
+    ) -> Result<(), RepoError> {
+        let spot = self.spot(record)?;
+        let base = record.base_commit.clone();
+        let mut tip = now.to_owned();
+        if let Merged::Clean(tree) = spot.merge(work, &base, now).await? {
+            let why = "Base: the setup of a later attempt\n";
+            let new_base = spot.commit_tree(&tree, &[&base], why).await?;
+            let tree = spot.tree_of(now).await?;
+            tip = spot.commit_tree(&tree, &[now, &new_base], why).await?;
+            let name = match &record.branch {
+                Some(branch) => format!("refs/heads/{branch}"),
+                None => "HEAD".to_owned(),
+            };
+            spot.update_ref(&name, &tip, Some(now), "mahavishnu: setup")
+                .await?;
+            record.base_commit = new_base;
+        }
+        record.commit = Some(tip);
+        Ok(())
     }
 
     /// Commits all tracked and new, not ignored changes to the worktree's branch.
@@ -263,7 +339,7 @@ impl Maker<'_> {
                 deletions: 0,
             },
         };
-        record.commit = Some(commit.clone());
+        record.commit = changed.then(|| commit.clone());
         record.save()?;
         Ok(Committed {
             changed: changed || !nested.is_empty(),
@@ -300,8 +376,9 @@ impl Maker<'_> {
         Ok((commit, nested))
     }
 
-    /// Takes folders that are repositories of their own out of the index: their commits exist nowhere else, so an
-    /// entry for them would promise what nobody can fetch. Tells whether anything else differs from `head`.
+    /// Takes entries for repositories inside the worktree out of the index whose commits exist nowhere else: an entry
+    /// would promise what nobody can fetch. Brings commits of submodules to safety first. Tells whether anything else
+    /// differs from `head`.
     async fn drop_nested(
         &self,
         spot: &Spot<'_>,
@@ -309,23 +386,33 @@ impl Maker<'_> {
         head: &str,
     ) -> Result<Index, RepoError> {
         let staged = spot.staged(head).await?;
-        let mut nested = staged.clone();
-        nested.retain(|_, delta| {
-            delta.old.is_none() && delta.new.as_ref().is_some_and(|new| new.mode == GITLINK)
-        });
-        if !nested.is_empty() {
+        let mut links = staged.clone();
+        links.retain(|_, delta| delta.new.as_ref().is_some_and(|new| new.mode == GITLINK));
+        let mut loose = Vec::new();
+        if !links.is_empty() || inner::are_possible(record) {
+            loose = inner::loose(self.git, record, spot, Strays::Secure).await?;
+        }
+        let mut undeclared = links.clone();
+        undeclared.retain(|_, delta| delta.old.is_none());
+        if !undeclared.is_empty() {
             let declared = declared_submodules(spot, &record.path).await?;
-            nested.retain(|name, _| !declared.contains(name));
+            undeclared.retain(|name, _| !declared.contains(name));
         }
-        if !nested.is_empty() {
-            spot.set_entries(&nested, Side::Old).await?;
+        links.retain(|name, _| {
+            undeclared.contains_key(name) || loose.contains(&(name.clone(), Loose::Strays))
+        });
+        if !links.is_empty() {
+            spot.set_entries(&links, Side::Old).await?;
         }
-        let names = nested
-            .keys()
-            .map(|name| String::from_utf8_lossy(name).into_owned());
-        Ok(match staged.len() == nested.len() {
-            true => Index::IsHead(names.collect()),
-            false => Index::Differs(names.collect()),
+        let mut nested: BTreeSet<Name> = links.keys().cloned().collect();
+        nested.extend(loose.into_iter().map(|(name, _)| name));
+        let nested = nested
+            .iter()
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect();
+        Ok(match staged.len() == links.len() {
+            true => Index::IsHead(nested),
+            false => Index::Differs(nested),
         })
     }
 
@@ -388,6 +475,12 @@ impl Maker<'_> {
                 git_dir,
                 common_dir: record.common_dir.clone(),
             }),
+            _ if record.path.is_dir() && record.git_dir.is_some() => {
+                Err(RepoError::RepositoryGone {
+                    repo: record.repo.clone(),
+                    path: record.path.clone(),
+                })
+            }
             _ => Err(RepoError::WorktreeGone {
                 path: record.path.clone(),
             }),
@@ -426,7 +519,7 @@ async fn free_index(git_dir: &Path) -> Result<(), RepoError> {
     }
 }
 
-/// What an index holds, with the folders that were taken out of it.
+/// What an index holds, with the repositories inside that hold what it cannot.
 enum Index {
     /// The same as HEAD.
     IsHead(Vec<String>),

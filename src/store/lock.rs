@@ -81,6 +81,11 @@ impl Owners {
         self.me
     }
 
+    /// Returns this server's lock file.
+    pub(super) fn my_file(&self) -> PathBuf {
+        file_of(&self.dir, self.me)
+    }
+
     /// Returns another descriptor of the same locked open file description.
     pub(super) fn share(&self) -> io::Result<OwnedFd> {
         match &*self.mine.lock().unwrap_or_else(PoisonError::into_inner) {

@@ -14,6 +14,7 @@ mod error;
 mod filters;
 mod forget;
 mod fulltext;
+mod home;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
@@ -37,6 +38,7 @@ mod workflows;
 
 pub use error::StoreError;
 pub use forget::Forgotten;
+pub use home::HomeNote;
 pub use journal::Created;
 pub use lock::OwnerState;
 pub use lookup::{StoredWorkflow, WorkflowQuery, WorkflowSummary};
@@ -174,6 +176,11 @@ impl Store {
     /// The process has no descriptor left, or the store is closed.
     pub fn ownership_lock(&self) -> std::io::Result<OwnedFd> {
         self.inner.owners.share()
+    }
+
+    /// Returns this server's ownership file, which is locked until every holder of [`Self::ownership_lock`] has ended.
+    pub fn ownership_file(&self) -> PathBuf {
+        self.inner.owners.my_file()
     }
 
     /// Returns a number that changes when another process has written: cheap, for polling.

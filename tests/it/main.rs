@@ -3,6 +3,7 @@
 mod architecture;
 mod clients;
 mod examples;
+mod home;
 mod kinds;
 mod mcp_client;
 mod memory;

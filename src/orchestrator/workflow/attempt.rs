@@ -163,9 +163,22 @@ impl Engine {
             record.attempt
         );
         let kept = workspace.keep(&self.repos, &message, record).await;
-        if let (Err(problem), End::Succeeded) = (kept, &verdict.outcome.end) {
-            verdict.stage = Stage::Run;
-            verdict.outcome.end = End::Failed(problem);
+        match (kept, &mut verdict.outcome.end) {
+            (Ok(()), _) => {}
+            (Err(problem), end @ End::Succeeded) => {
+                verdict.stage = Stage::Run;
+                *end = End::Failed(problem);
+            }
+            // It had failed already: what it left could not be kept either.
+            (
+                Err(lost),
+                End::Failed(problem) | End::NotStarted(problem) | End::TimedOut(problem),
+            ) => {
+                problem.message = format!("{}; and {}", problem.message, lost.message);
+            }
+            (Err(lost), End::Cancelled) => {
+                tracing::warn!(problem = %lost, "the work of a stopped item was not committed");
+            }
         }
         verdict
     }

@@ -173,10 +173,16 @@ impl Workspace {
                 Ok(())
             }
             Site::Worktree(worktree) => {
+                if !worktree.is_sealed() {
+                    // No worker has run: what is there was `setup`'s doing, and it failed.
+                    let sealed = repos.seal_base(worktree, SetupRan::Yes).await;
+                    sealed.map_err(|error| error.problem())?;
+                }
                 let committed = repos.commit_work(worktree, message).await;
                 let committed = committed.map_err(|error| error.problem())?;
                 note(worktree, record);
                 record.changed = Some(committed.changed);
+                record.uncommitted = committed.nested;
                 if committed.changed {
                     record.commit = Some(committed.commit);
                     record.diff = Some(committed.diff);
@@ -202,7 +208,7 @@ async fn open_or_make(
         .as_ref()
         .filter(|_| settings.isolation == Isolation::Worktree)
     {
-        match repos.open_worktree(Path::new(path)) {
+        match repos.open_worktree(Path::new(path)).await {
             // Somebody deleted it by hand: its commits are on the branch, and the work begins anew.
             Err(RepoError::WorktreeGone { .. }) => {}
             opened => return opened,

@@ -1,6 +1,6 @@
 //! Bringing work home: every way, every refusal, every undo.
 
-use super::support::{Place, Work};
+use super::support::{Place, Work, workflow};
 use super::worktree::wanted;
 use mahavishnu::error::{ErrorKind, Fault};
 use mahavishnu::model::{BaseRef, ItemIndex};
@@ -54,6 +54,7 @@ pub(super) async fn apply(
     repos
         .apply(ApplyRequest {
             repo: repo.path(),
+            workflow: workflow(),
             changes: changes.to_vec(),
             how,
             check_only: false,
@@ -145,6 +146,7 @@ async fn a_working_copy_gets_the_files_and_nothing_is_staged() {
     let check = repos
         .apply(ApplyRequest {
             repo: repo.path(),
+            workflow: workflow(),
             changes: vec![change.clone()],
             how: How::WorkingCopy,
             check_only: true,
@@ -177,11 +179,10 @@ async fn a_working_copy_gets_the_files_and_nothing_is_staged() {
     assert!(repo.dir.join(odd).exists());
     assert_eq!(repo.git(["diff", "--cached", "--name-only"]), "staged");
 
-    let repo_path = repos
+    repos
         .undo(&outcome.undo.clone().expect("a token"))
         .await
         .expect("undone");
-    assert_eq!(repo_path, repo.path());
     assert_eq!(everything(&repo), before);
     let error = repos
         .undo(&outcome.undo.expect("a token"))
@@ -466,6 +467,7 @@ async fn a_branch_touches_no_file_and_never_another_branch() {
     assert!(error.to_string().contains("refs/heads/mine/0"), "{error}");
     let request = |branch: &str| ApplyRequest {
         repo: repo.path(),
+        workflow: workflow(),
         changes: vec![Change {
             branch: branch.to_owned(),
             ..change.clone()
@@ -553,6 +555,7 @@ async fn what_cannot_be_applied_to_says_why() {
     .await;
     let request = |how| ApplyRequest {
         repo: repo.path(),
+        workflow: workflow(),
         changes: vec![change.clone()],
         how,
         check_only: false,
@@ -612,6 +615,7 @@ async fn what_cannot_be_applied_to_says_why() {
     let error = repos
         .apply(ApplyRequest {
             repo: bare.path(),
+            workflow: workflow(),
             ..request(How::Merge)
         })
         .await
@@ -668,4 +672,76 @@ async fn linked_worktrees_unborn_branches_and_line_ends_are_served() {
         .await
         .expect("undone");
     assert_eq!(files(&dos.dir), before);
+}
+
+#[tokio::test]
+async fn a_sparse_checkout_gets_its_changes_without_the_files_it_leaves_out() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    repo.write("in/x", "1\n");
+    repo.write("out/x", "1\n");
+    repo.write("out/gone", "1\n");
+    repo.commit("second");
+    repo.git(["sparse-checkout", "set", "in"]);
+    assert!(!repo.dir.join("out").exists());
+    let repos = place.repos();
+    let before = everything(&repo);
+    let change = item(&repos, &place, &repo, 0, BaseRef::WorkingCopy, |work| {
+        work.write("in/x", "2\n");
+        work.git(["sparse-checkout", "disable"]);
+        work.write("out/x", "2\n");
+        work.write("out/new", "2\n");
+        fs::remove_file(work.dir.join("out/gone")).expect("removed");
+    })
+    .await;
+    let changes = std::slice::from_ref(&change);
+    let refused = apply(&repos, &repo, How::WorkingCopy, changes).await;
+    assert!(!refused.applied);
+    let named = refused.items[0].conflicts.join(" ");
+    assert!(
+        named.contains("out/x (outside your sparse checkout"),
+        "{named}"
+    );
+    assert_eq!(everything(&repo), before);
+
+    let outcome = apply(&repos, &repo, How::Merge, changes).await;
+    assert!(outcome.applied, "{outcome:?}");
+    assert_eq!(repo.git(["status", "--porcelain"]), "");
+    assert_eq!(repo.read("in/x"), "2\n");
+    assert!(!repo.dir.join("out/x").exists(), "it stays left out");
+    assert_eq!(repo.git(["show", "HEAD:out/x"]), "2");
+    repos
+        .undo(&outcome.undo.expect("a token"))
+        .await
+        .expect("undone");
+    assert_eq!(everything(&repo), before);
+    assert_eq!(repo.git(["ls-files", "-t", "out/x"]), "S out/x");
+}
+
+#[tokio::test]
+async fn a_new_file_outside_a_sparse_checkout_is_work_like_any_other() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    repo.write("in/x", "1\n");
+    repo.write("out/x", "1\n");
+    repo.commit("second");
+    repo.git(["sparse-checkout", "set", "in"]);
+    let repos = place.repos();
+    let change = item(&repos, &place, &repo, 0, BaseRef::Head, |work| {
+        work.write("out/new", "2\n");
+    })
+    .await;
+    assert_eq!(
+        repo.git(["diff", "--name-only", &change.base, &change.commit]),
+        "out/new"
+    );
+    let outcome = apply(
+        &repos,
+        &repo,
+        How::WorkingCopy,
+        std::slice::from_ref(&change),
+    )
+    .await;
+    assert!(outcome.applied, "{outcome:?}");
+    assert_eq!(repo.read("out/new"), "2\n");
 }

@@ -247,3 +247,17 @@ async fn the_users_own_worktrees_and_branches_are_nobody_elses() {
     );
     assert!(repo.git(["worktree", "list"]).contains("side"));
 }
+
+#[tokio::test]
+async fn a_folder_that_a_crash_left_before_its_record_goes() {
+    let place = Place::new();
+    let home = place.state().join("worktrees/left-0-1");
+    fs::create_dir_all(&home).expect("made");
+    fs::write(home.join("in-use"), "/gone/server.lock").expect("written");
+    let repos = place.repos();
+    assert_eq!(clean(&repos).await.removed.len(), 1);
+    assert!(!home.exists());
+    fs::create_dir_all(&home).expect("made");
+    fs::write(home.join("somebodys"), "file").expect("written");
+    assert_eq!(clean(&repos).await.kept.len(), 1);
+}

@@ -1,7 +1,7 @@
 //! Random histories, dirty states and changes: what an undo brings back is compared byte for byte.
 
 use super::apply::{everything, files, item};
-use super::support::{Place, Work};
+use super::support::{Place, Work, workflow};
 use mahavishnu::model::BaseRef;
 use mahavishnu::repo::{ApplyRequest, How};
 use proptest::prelude::*;
@@ -149,6 +149,7 @@ async fn tell(story: &Story) -> bool {
     let before = everything(&repo);
     let mut request = ApplyRequest {
         repo: repo.path(),
+        workflow: workflow(),
         changes: vec![change.clone()],
         how: story.how,
         check_only: true,

@@ -1,5 +1,6 @@
 //! A hermetic place with real git repositories.
 
+use mahavishnu::model::WorkflowId;
 use mahavishnu::repo::{RepoPath, Repos, Setup};
 use std::ffi::OsString;
 use std::fs;
@@ -60,6 +61,7 @@ impl Place {
             home: Some(self.base.join("home")),
             config_file: self.base.join("config.toml"),
             state_dir: self.state(),
+            alive: None,
             git: "git".into(),
             env: env(&self.base.join("home")),
         }
@@ -110,6 +112,11 @@ pub(super) fn env(home: &Path) -> Vec<(OsString, OsString)> {
     .into_iter()
     .map(|(name, value)| (name.into(), value))
     .collect()
+}
+
+/// Returns the workflow that work comes from where a test does not care.
+pub(super) fn workflow() -> WorkflowId {
+    WorkflowId::new()
 }
 
 /// A directory in which plain git is run.
@@ -171,6 +178,7 @@ fn resolved(dir: &Path) -> RepoPath {
         home: None,
         config_file: "config.toml".into(),
         state_dir: "state".into(),
+        alive: None,
         git: "git".into(),
         env: Vec::new(),
     };

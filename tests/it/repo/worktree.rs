@@ -3,7 +3,10 @@
 use super::support::{Place, Work};
 use mahavishnu::error::{ErrorKind, Fault};
 use mahavishnu::model::{BaseRef, Isolation, WorkflowId};
-use mahavishnu::repo::{NewWorktree, RepoError, RepoPath, Repos, SetupRan, Worktree};
+use mahavishnu::repo::{
+    ApplyRequest, Change, CleanRequest, How, NewWorktree, RepoError, RepoPath, Repos, SetupRan,
+    Worktree,
+};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
@@ -181,6 +184,218 @@ async fn what_setup_and_copied_files_did_is_base() {
         worktree.record().base_commit,
         worktree.record().start_commit
     );
+}
+
+/// Starts again what is in a worktree, as a later attempt does.
+async fn again(repos: &Repos, worktree: Worktree) -> Worktree {
+    let path = worktree.path().to_owned();
+    drop(worktree);
+    repos.open_worktree(&path).await.expect("opened")
+}
+
+#[tokio::test]
+async fn the_setup_of_a_later_attempt_does_not_make_base_of_earlier_work() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let repos = place.repos();
+    let mut worktree = repos
+        .create_worktree(wanted(repo.path()))
+        .await
+        .expect("made");
+    let work = inside(&place, &worktree);
+    let seal = async |worktree: &mut Worktree| {
+        let sealed = repos.seal_base(worktree, SetupRan::Yes).await;
+        sealed.expect("sealed");
+    };
+    work.write("from-setup", "1");
+    seal(&mut worktree).await;
+    let base = worktree.record().base_commit.clone();
+    work.write("first", "1");
+    let done = repos.commit_work(&mut worktree, "x").await;
+    assert_eq!(done.expect("committed").diff.files, 1);
+
+    let mut worktree = again(&repos, worktree).await;
+    work.write("from-setup", "2");
+    seal(&mut worktree).await;
+    let done = repos.commit_work(&mut worktree, "x").await;
+    let done = done.expect("committed");
+    assert_eq!((done.changed, done.diff.files), (true, 1));
+    assert_ne!(worktree.record().base_commit, base);
+    let reachable = repo.git(["rev-list", &done.commit]);
+    assert!(reachable.contains(&worktree.record().base_commit));
+
+    let mut worktree = again(&repos, worktree).await;
+    work.write("first", "touched by setup");
+    seal(&mut worktree).await;
+    let done = repos.commit_work(&mut worktree, "x").await;
+    let done = done.expect("committed");
+    assert_eq!((done.changed, done.diff.files), (true, 1));
+    drop(worktree);
+
+    let cleaned = repos.clean(CleanRequest::default()).await.expect("looked");
+    assert_eq!((cleaned.removed.len(), cleaned.kept.len()), (0, 1));
+    assert_eq!(
+        repo.git(["show", &format!("{}:first", done.commit)]),
+        "touched by setup"
+    );
+}
+
+#[tokio::test]
+async fn what_a_failed_setup_left_is_base_and_what_a_crash_left_is_work() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let repos = place.repos();
+    for crashed in [false, true] {
+        let mut worktree = repos
+            .create_worktree(wanted(repo.path()))
+            .await
+            .expect("made");
+        let work = inside(&place, &worktree);
+        work.write("half", "1");
+        if !crashed {
+            let sealed = repos.seal_base(&mut worktree, SetupRan::Yes).await;
+            sealed.expect("sealed");
+            let done = repos.commit_work(&mut worktree, "x").await;
+            assert!(!done.expect("committed").changed);
+        }
+        let mut worktree = again(&repos, worktree).await;
+        work.write("whole", "1");
+        repos
+            .seal_base(&mut worktree, SetupRan::Yes)
+            .await
+            .expect("sealed");
+        let done = repos.commit_work(&mut worktree, "x").await;
+        let done = done.expect("committed");
+        assert_eq!(
+            (done.changed, done.diff.files),
+            (crashed, u32::from(crashed))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_worktree_that_a_crash_left_before_the_attempt_began_is_no_obstacle() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let repos = place.repos();
+    let request = wanted(repo.path());
+    let mut paths = Vec::new();
+    for _ in 0..3 {
+        let worktree = repos.create_worktree(request.clone()).await.expect("made");
+        paths.push((worktree.path().to_owned(), worktree.record().branch.clone()));
+    }
+    paths.dedup();
+    assert_eq!(paths.len(), 3);
+    let cleaned = repos.clean(CleanRequest::default()).await.expect("cleaned");
+    assert_eq!((cleaned.removed.len(), cleaned.kept.len()), (3, 0));
+    assert_eq!(repo.git(["for-each-ref", "refs/heads/mahavishnu"]), "");
+}
+
+/// A repository `parent` with a submodule `sub`, which the user has checked out.
+fn with_submodule(place: &Place) -> Work {
+    let origin = place.repo("origin");
+    let url = format!("file://{}", origin.dir.display());
+    let parent = place.repo("parent");
+    parent.git(["submodule", "--quiet", "add", &url, "sub"]);
+    parent.commit("with a submodule");
+    parent
+}
+
+#[tokio::test]
+async fn commits_in_a_submodule_come_home_and_uncommitted_work_in_it_is_told() {
+    let place = Place::new();
+    let repo = with_submodule(&place);
+    let repos = place.repos();
+    let request = wanted(repo.path());
+    let mut worktree = repos.create_worktree(request.clone()).await.expect("made");
+    let work = inside(&place, &worktree);
+    work.git(["submodule", "--quiet", "update", "--init"]);
+    let done = repos.commit_work(&mut worktree, "x").await;
+    assert!(!done.expect("committed").changed, "only checked out");
+
+    let sub = place.at(work.dir.join("sub"));
+    sub.write("in-sub", "work");
+    let done = repos.commit_work(&mut worktree, "x").await;
+    let done = done.expect("committed");
+    assert_eq!(
+        (done.changed, done.diff.files, done.nested),
+        (true, 0, vec!["sub".to_owned()])
+    );
+    let path = worktree.path().to_owned();
+    drop(worktree);
+    let everything = CleanRequest {
+        include_unapplied: true,
+        ..CleanRequest::default()
+    };
+    let cleaned = repos.clean(everything.clone()).await.expect("looked");
+    assert_eq!(cleaned.removed.len(), 0);
+    assert!(cleaned.kept[0].reason.contains("sub"), "{cleaned:?}");
+    assert_eq!(sub.read("in-sub"), "work");
+
+    let commit = sub.commit("in the submodule");
+    let cleaned = repos.clean(CleanRequest::default()).await.expect("looked");
+    assert_eq!(cleaned.removed.len(), 0);
+    let mut worktree = repos.open_worktree(&path).await.expect("opened");
+    let done = repos.commit_work(&mut worktree, "x").await;
+    let done = done.expect("committed");
+    assert_eq!((done.changed, done.diff.files), (true, 1));
+    assert!(done.nested.is_empty(), "{:?}", done.nested);
+    let applied = repos
+        .apply(ApplyRequest {
+            repo: repo.path(),
+            workflow: request.workflow,
+            changes: vec![Change {
+                item: 0,
+                base: worktree.record().base_commit.clone(),
+                commit: done.commit,
+                message: "x".to_owned(),
+                branch: "x".to_owned(),
+            }],
+            how: How::Merge,
+            check_only: false,
+        })
+        .await
+        .expect("applied");
+    assert!(applied.applied, "{applied:?}");
+    drop(worktree);
+    let cleaned = repos.clean(CleanRequest::default()).await.expect("cleaned");
+    assert_eq!((cleaned.removed.len(), cleaned.kept.len()), (1, 0));
+    repo.git(["submodule", "--quiet", "update"]);
+    let users = place.at(repo.dir.join("sub"));
+    assert_eq!(users.git(["rev-parse", "HEAD"]), commit);
+    assert_eq!(users.read("in-sub"), "work");
+}
+
+#[tokio::test]
+async fn commits_in_a_submodule_that_the_user_does_not_have_stay_with_their_worktree() {
+    let place = Place::new();
+    let parent = with_submodule(&place);
+    let root = place.at(place.root());
+    root.git(["clone", "-q", "parent", "other"]);
+    drop(parent);
+    let repo = place.at(place.root().join("other"));
+    let repos = place.repos();
+    let mut worktree = repos
+        .create_worktree(wanted(repo.path()))
+        .await
+        .expect("made");
+    let work = inside(&place, &worktree);
+    work.git(["submodule", "--quiet", "update", "--init"]);
+    let sub = place.at(work.dir.join("sub"));
+    sub.write("in-sub", "work");
+    sub.commit("in the submodule");
+    work.write("beside", "work");
+    let done = repos.commit_work(&mut worktree, "x").await;
+    let done = done.expect("committed");
+    assert_eq!((done.nested, done.diff.files), (vec!["sub".to_owned()], 1));
+    drop(worktree);
+    let everything = CleanRequest {
+        include_unapplied: true,
+        ..CleanRequest::default()
+    };
+    let cleaned = repos.clean(everything).await.expect("looked");
+    assert_eq!((cleaned.removed.len(), cleaned.kept.len()), (0, 1));
+    assert_eq!(sub.read("in-sub"), "work");
 }
 
 #[tokio::test]
@@ -527,20 +742,55 @@ async fn a_worktree_is_gone_on_with_by_one_at_a_time() {
         .expect("made");
     let path = worktree.path().to_owned();
     assert!(matches!(
-        place.repos().open_worktree(&path),
+        place.repos().open_worktree(&path).await,
         Err(RepoError::WorktreeInUse { .. })
     ));
     drop(worktree);
-    drop(place.repos().open_worktree(&path).expect("free"));
+    drop(place.repos().open_worktree(&path).await.expect("free"));
     fs::remove_dir_all(&path).expect("removed");
     assert!(matches!(
-        repos.open_worktree(&path),
+        repos.open_worktree(&path).await,
         Err(RepoError::WorktreeGone { .. })
     ));
     assert!(matches!(
-        repos.open_worktree(&repo.dir),
+        repos.open_worktree(&repo.dir).await,
         Err(RepoError::WorktreeGone { .. })
     ));
+}
+
+#[tokio::test]
+async fn a_worktree_of_a_dead_server_is_in_use_as_long_as_its_programs_live() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let lock = place.base.join("server.lock");
+    let guardian = fs::File::create(&lock).expect("made");
+    guardian.lock().expect("free");
+    let mut setup = place.setup();
+    setup.alive = Some(lock);
+    let worktree = Repos::new(setup).create_worktree(wanted(repo.path())).await;
+    let worktree = worktree.expect("made");
+    let path = worktree.path().to_owned();
+    // As `kill -9` leaves it: the lock is free, the file still names the server.
+    let in_use = path.with_file_name("in-use");
+    let named = fs::read(&in_use).expect("readable");
+    assert!(!named.is_empty());
+    drop(worktree);
+    assert!(
+        fs::read(&in_use).expect("readable").is_empty(),
+        "over is over"
+    );
+    fs::write(&in_use, named).expect("written");
+
+    let next = place.repos();
+    let clean = async || next.clean(CleanRequest::default()).await.expect("looked");
+    let kept = clean().await.kept;
+    assert_eq!(kept[0].reason, "an item works in it");
+    assert!(matches!(
+        next.open_worktree(&path).await,
+        Err(RepoError::WorktreeInUse { .. })
+    ));
+    drop(guardian);
+    assert_eq!(clean().await.removed.len(), 1);
 }
 
 #[tokio::test]

@@ -3,11 +3,6 @@
 //! Everything is hermetic: each [`Home`] is a folder of its own that serves as HOME, state and roots, and programs see no
 //! git configuration but what the tests give. Waits have deadlines that only a hang can reach.
 
-#![expect(
-    dead_code,
-    reason = "each test module uses a part; an unused one is no fault of the module that it lies in"
-)]
-
 pub(crate) mod processes;
 pub(crate) mod repos;
 pub(crate) mod server;

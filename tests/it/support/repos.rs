@@ -31,6 +31,13 @@ impl GitRepo {
         }
     }
 
+    /// Takes a repository that git has made otherwise.
+    pub(crate) fn existing(path: &Path) -> Self {
+        Self {
+            path: path.canonicalize().expect("it exists"),
+        }
+    }
+
     /// Makes `count` repositories `PREFIX0`, `PREFIX1`, ... below `parent`, with the same first commit.
     pub(crate) fn many(parent: &Path, prefix: &str, count: usize) -> Vec<Self> {
         let Some(last) = count.checked_sub(1) else {

@@ -198,6 +198,13 @@ impl Server {
         server
     }
 
+    /// Starts `command`, a server's, over pipes and greets it with `initialize`.
+    pub(crate) fn start_command(command: Command) -> Self {
+        let mut server = Self::raw(command, Link::Pipes, Era::Initialize);
+        server.greet();
+        server
+    }
+
     /// Starts `command`, which speaks MCP on stdio, and says nothing to it yet.
     pub(crate) fn raw(mut command: Command, link: Link, era: Era) -> Self {
         let marker = Marker::new();
