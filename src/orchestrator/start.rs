@@ -13,7 +13,7 @@ use crate::model::{
     WorkflowId, WorkflowRecord,
 };
 use crate::pool::worker::Worker;
-use crate::repo::{RepoPath, Selection};
+use crate::repo::{RepoPath, Selection, is_inside};
 use crate::store::Created;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -261,6 +261,9 @@ impl Core {
             Work::Task(_) => Isolation::Worktree,
             Work::Command(_) => Isolation::InPlace,
         });
+        needs_worktree("base_ref", options.base_ref.is_some(), isolation)?;
+        needs_worktree("copy_files", !options.copy_files.is_empty(), isolation)?;
+        copied_files(&options.copy_files)?;
         let limit = |field, value| arguments::seconds(field, value, 0.001..=MAX_SECONDS);
         let settings = Settings {
             filter,
@@ -503,6 +506,31 @@ fn base_ref(text: Option<String>) -> Result<BaseRef, Problem> {
             ))
         }
         Some(name) => Ok(BaseRef::Ref(name.to_owned())),
+    }
+}
+
+/// Refuses an argument that means nothing where an item works in the user's own working copy.
+fn needs_worktree(field: &str, given: bool, isolation: Isolation) -> Result<(), Problem> {
+    if !given || isolation != Isolation::InPlace {
+        return Ok(());
+    }
+    Err(Problem::argument(
+        field,
+        format!("{field} means nothing with isolation in_place, which works in the working copy as it is"),
+        format!("{field} with isolation worktree or read_only"),
+    )
+    .with_hint("a command's isolation is in_place unless you say another"))
+}
+
+/// Refuses paths and globs of `copy_files` that lead out of the repository.
+fn copied_files(files: &[String]) -> Result<(), Problem> {
+    match files.iter().position(|file| !is_inside(file)) {
+        None => Ok(()),
+        Some(at) => Err(Problem::argument(
+            format!("copy_files[{at}]"),
+            format!("{:?} is not a path inside the repository", files[at]),
+            "paths or globs from the repository's top, without a leading '/', '..' or '.git'",
+        )),
     }
 }
 

@@ -4,11 +4,18 @@
 
 use super::layout::is_absent;
 use super::{RepoError, RepoPath};
+use globset::GlobBuilder;
+use ignore::WalkBuilder;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// Copies `files` (paths from the top, files or folders) from the working copy `from` into the worktree `to`.
+/// Returns whether `file` is a path or a glob that stays inside a repository and out of its `.git`.
+pub fn is_inside(file: &str) -> bool {
+    relative(file).is_some()
+}
+
+/// Copies `files` (paths or globs from the top, files or folders) from the working copy `from` into the worktree `to`.
 pub(super) fn copy(
     repo: &RepoPath,
     from: &Path,
@@ -24,26 +31,67 @@ pub(super) fn copy(
         let relative = relative(file).ok_or_else(|| {
             refuse("it is not a path inside the repository (no leading '/', no '..', not '.git')")
         })?;
-        let source = match fs::canonicalize(from.join(&relative)) {
-            Ok(source) => source,
-            Err(error) if is_absent(&error) => return Err(refuse("it does not exist")),
-            Err(error) => return Err(RepoError::io("resolve", &from.join(&relative))(error)),
+        let named = from.join(&relative).symlink_metadata().is_ok();
+        let found = match named || !is_glob(file) {
+            true => vec![relative],
+            false => matching(from, &relative).ok_or_else(|| refuse("it is no valid glob"))?,
         };
-        if !source.starts_with(from) || source.starts_with(from.join(".git")) {
-            return Err(refuse("it leads out of the repository"));
+        if found.is_empty() {
+            return Err(refuse("no file matches it"));
         }
-        let copied = copy_tree(from, &source, to, &relative);
-        match copied {
-            Ok(true) => {}
-            Ok(false) => {
-                return Err(refuse(
-                    "it holds a link that leads out of the repository, or something that is no file",
-                ));
-            }
-            Err(error) => return Err(RepoError::io("copy", &source)(error)),
+        for relative in found {
+            copy_one(from, to, &relative, &refuse)?;
         }
     }
     Ok(())
+}
+
+/// Copies one file or folder, or refuses it.
+fn copy_one(
+    from: &Path,
+    to: &Path,
+    relative: &Path,
+    refuse: &impl Fn(&'static str) -> RepoError,
+) -> Result<(), RepoError> {
+    let source = match fs::canonicalize(from.join(relative)) {
+        Ok(source) => source,
+        Err(error) if is_absent(&error) => return Err(refuse("it does not exist")),
+        Err(error) => return Err(RepoError::io("resolve", &from.join(relative))(error)),
+    };
+    if !source.starts_with(from) || source.starts_with(from.join(".git")) {
+        return Err(refuse("it leads out of the repository"));
+    }
+    match copy_tree(from, &source, to, relative) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(refuse(
+            "it holds a link that leads out of the repository, or something that is no file",
+        )),
+        Err(error) => Err(RepoError::io("copy", &source)(error)),
+    }
+}
+
+fn is_glob(file: &str) -> bool {
+    file.contains(['*', '?', '[', '{'])
+}
+
+/// Returns the files below `top` that a glob fits, ignored ones too, by path; none where it is no glob.
+fn matching(top: &Path, glob: &Path) -> Option<Vec<PathBuf>> {
+    let glob = GlobBuilder::new(glob.to_str()?)
+        .literal_separator(true)
+        .build()
+        .ok()?
+        .compile_matcher();
+    let files = WalkBuilder::new(top)
+        .standard_filters(false)
+        .filter_entry(|entry| entry.file_name() != ".git")
+        .sort_by_file_path(Path::cmp)
+        .build();
+    let found = files.filter_map(|entry| {
+        let path = entry.ok()?.into_path();
+        let relative = path.strip_prefix(top).ok()?;
+        (path.is_file() && glob.is_match(relative)).then(|| relative.to_owned())
+    });
+    Some(found.collect())
 }
 
 /// Returns `file` as a path of plain names, or none.
@@ -104,6 +152,23 @@ fn copy_tree(top: &Path, source: &Path, to: &Path, relative: &Path) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_glob_finds_ignored_files_but_nothing_of_git() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for file in [".env", ".env.local", "deep/.env", ".git/.env", "other"] {
+            let file = dir.path().join(file);
+            fs::create_dir_all(file.parent().expect("below")).expect("made");
+            fs::write(file, "x").expect("written");
+        }
+        fs::write(dir.path().join(".gitignore"), ".env*\n").expect("written");
+        let found = |glob: &str| matching(dir.path(), Path::new(glob)).expect("a glob");
+        let paths = |files: &[&str]| files.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(found(".env*"), paths(&[".env", ".env.local"]));
+        assert_eq!(found("**/.env"), paths(&[".env", "deep/.env"]));
+        assert_eq!(found("*.none"), paths(&[]));
+        assert!(matching(dir.path(), Path::new("a[")).is_none());
+    }
 
     #[test]
     fn only_paths_inside_the_repository_pass() {

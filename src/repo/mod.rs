@@ -32,6 +32,7 @@ mod worktree;
 
 pub use apply::{ApplyOutcome, ApplyRequest, AtHome, Change, How, Obstacles};
 pub use clean::{CleanRequest, Cleaned, Kept, Removed};
+pub use copy_files::is_inside;
 pub use discover::Selection;
 pub use error::RepoError;
 pub use head::Head;

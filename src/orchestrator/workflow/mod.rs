@@ -20,6 +20,7 @@ mod workspace;
 pub(super) use cause::groups;
 pub(super) use live::Stop;
 pub(super) use run::{Run, View};
+pub(super) use workspace::WROTE_IN_READ_ONLY;
 
 use super::memory::Memories;
 use super::notices::Notices;

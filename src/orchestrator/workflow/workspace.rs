@@ -8,6 +8,9 @@ use crate::repo::{
 };
 use std::path::Path;
 
+/// What the error of an item begins with that changed files although it was only to look.
+pub(in crate::orchestrator) const WROTE_IN_READ_ONLY: &str = "wrote_in_read_only";
+
 /// What an attempt works in, until it is dropped.
 pub(super) struct Workspace {
     repo: RepoPath,
@@ -239,7 +242,7 @@ fn note(worktree: &Worktree, record: &mut ItemRecord) {
 fn wrote_in_read_only() -> Problem {
     Problem::new(
         ErrorKind::Failed,
-        "wrote_in_read_only: it changed files although it was only to look",
+        format!("{WROTE_IN_READ_ONLY}: it changed files although it was only to look"),
     )
     .with_hint("read_output with stream diff shows what it changed; start it with isolation worktree to let it write")
 }
