@@ -3,14 +3,15 @@
 use super::cancels::Cancels;
 use super::instructions::INSTRUCTIONS;
 use super::tools::ToolSpec;
-use super::{answer, hosts, progress, tools};
+use super::{answer, hosts, progress, resources, tools};
 use crate::api::{Caller, Interrupt, Tools};
 use crate::error::{ErrorKind, Problem, nearest};
 use futures_util::FutureExt;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult,
-    CancelledNotificationParam, Implementation, JsonObject, ListToolsResult,
-    PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+    CancelledNotificationParam, Implementation, JsonObject, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -20,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How long a host of the new era may keep the list of tools: it changes only with the program.
-const TOOLS_FRESH_FOR: Duration = Duration::from_secs(3_600);
+/// How long a host of the new era may keep the lists of tools and templates: they change only with the program.
+const FIXED_FRESH_FOR: Duration = Duration::from_secs(3_600);
 
 /// The most notices that wait to be told.
 const MAX_WAITING_NOTICES: usize = 50;
@@ -62,9 +63,7 @@ impl McpServer {
         arguments: JsonObject,
         context: &RequestContext<RoleServer>,
     ) -> CallToolResult {
-        let client = context.client_info();
-        let name = client.as_ref().map(|client| client.name.as_str());
-        let caller = Caller::new(name.map(str::to_owned), hosts::wait_cap(name));
+        let caller = caller(context);
         let registered = self.cancels.register(context.id.clone());
         let done = CancellationToken::new();
         let work = async {
@@ -142,15 +141,38 @@ impl McpServer {
     }
 }
 
+/// Returns who calls.
+fn caller(context: &RequestContext<RoleServer>) -> Caller {
+    let name = context.client_info().map(|client| client.name);
+    let cap = hosts::wait_cap(name.as_deref());
+    Caller::new(name, cap)
+}
+
+/// Awaits what only looks, until the request is taken back; a panic in it is an answer too.
+async fn looking<T>(
+    context: &RequestContext<RoleServer>,
+    look: impl Future<Output = Result<T, ErrorData>>,
+) -> Result<T, ErrorData> {
+    let internal = |message: String| Err(ErrorData::internal_error(message, None));
+    tokio::select! {
+        biased;
+        seen = AssertUnwindSafe(look).catch_unwind() => match seen {
+            Ok(seen) => seen,
+            Err(panic) => internal(panicked("a resource", panic.as_ref()).message),
+        },
+        () = context.ct.cancelled() => internal("the request was taken back".to_owned()),
+    }
+}
+
 /// A defect is told as one, with what the panic said, and goes to the log; the caller never waits for ever.
-fn panicked(tool: &str, panic: &(dyn std::any::Any + Send)) -> Problem {
+fn panicked(what: &str, panic: &(dyn std::any::Any + Send)) -> Problem {
     let said = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
-    tracing::error!(tool, said, "a tool panicked");
-    Problem::new(ErrorKind::Internal, format!("{tool} has a defect: {said}"))
+    tracing::error!(what, said, "a call panicked");
+    Problem::new(ErrorKind::Internal, format!("{what} has a defect: {said}"))
         .with_hint("please report it; what ran before goes on, get_workflow and check_health tell how it stands")
 }
 
@@ -169,7 +191,11 @@ impl ServerHandler for McpServer {
         let implementation = Implementation::new("mahavishnu", env!("CARGO_PKG_VERSION"))
             .with_title("Mahavishnu")
             .with_description(env!("CARGO_PKG_DESCRIPTION"));
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .build();
+        ServerConfig::new(capabilities)
             .with_server_info(implementation)
             .with_instructions(INSTRUCTIONS)
     }
@@ -182,10 +208,47 @@ impl ServerHandler for McpServer {
         let tools = tools::all().iter().map(ToolSpec::tool).collect();
         let mut list = ListToolsResult::with_all_items(tools);
         if is_new_era(&context) {
-            list.ttl_ms = u64::try_from(TOOLS_FRESH_FOR.as_millis()).ok();
+            list.ttl_ms = u64::try_from(FIXED_FRESH_FOR.as_millis()).ok();
             list.cache_scope = Some(CacheScope::Public);
         }
         Ok(list)
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let mut list = resources::templates();
+        if is_new_era(&context) {
+            list.ttl_ms = u64::try_from(FIXED_FRESH_FOR.as_millis()).ok();
+            list.cache_scope = Some(CacheScope::Public);
+        }
+        Ok(list)
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let cursor = request.and_then(|request| request.cursor);
+        let caller = caller(&context);
+        looking(
+            &context,
+            resources::list(self.tools.as_ref(), cursor, &caller),
+        )
+        .await
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let caller = caller(&context);
+        let read = resources::read(self.tools.as_ref(), &request.uri, &caller);
+        looking(&context, read).await.map(Into::into)
     }
 
     async fn call_tool(
