@@ -58,6 +58,22 @@ pub(super) fn arguments<T: DeserializeOwned>(
         .map_err(|error| wrong(&error, &given, properties))
 }
 
+/// Adds what the refused argument means to a refusal that tells no next step.
+pub(super) fn explained(spec: &ToolSpec, problem: Problem) -> Problem {
+    let meaning = match (&problem.field, &problem.hint) {
+        (Some(field), None) => {
+            let name = field.split(['.', '[']).next().unwrap_or_default();
+            let properties = spec.input().get("properties");
+            properties.and_then(|properties| properties.get(name))
+        }
+        _ => None,
+    };
+    match meaning.map(described) {
+        Some(hint) => problem.with_hint(hint),
+        None => problem,
+    }
+}
+
 fn unknown(tool: &str, name: &str, properties: &Map<String, Value>) -> Problem {
     let known = properties.keys().map(String::as_str);
     let shown = quoted(name);
