@@ -258,7 +258,8 @@ impl Orchestrator {
         Ok(())
     }
 
-    /// Answers `close_pool`: drain, then grace, then stop.
+    /// Answers `close_pool`: what was accepted may end within the grace; then what runs is stopped, and what waits for the
+    /// pool goes to another that fits or ends.
     pub(super) async fn close_pool(&self, args: ClosePool) -> Result<PoolRow, Problem> {
         let grace = arguments::seconds("grace_s", args.grace_s, 0.0..=30.0)?;
         let grace = grace.unwrap_or(Duration::from_secs(10));
@@ -271,11 +272,15 @@ impl Orchestrator {
         self.0
             .pools
             .change(|router| router.set_availability(key, Availability::Draining));
-        if !self.drained(&args.name, grace).await {
-            for run in self.0.engine.live_runs() {
-                run.stop_pool(&args.name);
-            }
-            self.drained(&args.name, STOP_LIMIT).await;
+        if !self.drained(&args.name, grace, || {}).await {
+            self.0.pools.shut(key);
+            // At every look: what was about to start is not among what runs yet.
+            let stop = || {
+                for run in self.0.engine.live_runs() {
+                    run.stop_pool(&args.name);
+                }
+            };
+            self.drained(&args.name, STOP_LIMIT, stop).await;
         }
         let mut row = self.one_row(&args.name).await?;
         row.temporary = true;
@@ -285,16 +290,18 @@ impl Orchestrator {
         Ok(row)
     }
 
-    /// Waits until the pool has nothing in flight; returns whether it came to that.
-    async fn drained(&self, name: &PoolName, limit: Duration) -> bool {
+    /// Waits until nothing runs in the pool or waits for it, and does `meanwhile` at every look; returns whether it came
+    /// to that.
+    async fn drained(&self, name: &PoolName, limit: Duration, meanwhile: impl Fn()) -> bool {
         let deadline = Instant::now() + limit;
         loop {
+            meanwhile();
             let load = self
                 .0
                 .pools
                 .get(name.as_str())
                 .map(|standing| standing.load);
-            if load.is_none_or(|load| load.in_flight == 0) {
+            if load.is_none_or(|load| load.in_flight + load.queued == 0) {
                 return true;
             }
             if Instant::now() >= deadline {
