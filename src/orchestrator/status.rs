@@ -29,6 +29,9 @@ const LABEL_BYTES: usize = 64;
 /// How many routed tasks may wait in a pool that `set_pool` makes.
 const DEFAULT_QUEUE: u32 = 1_000;
 
+/// How long a worker that was found usable without asking anybody counts as usable.
+const USABLE_FOR: Duration = Duration::from_secs(2);
+
 /// How often a closing pool is looked at.
 const CLOSE_POLL: Duration = Duration::from_millis(50);
 
@@ -50,9 +53,10 @@ impl Orchestrator {
             Detail::Summary => BTreeMap::new(),
         };
         let probes = self.probe(&standing).await;
+        let listed = standing.len();
         let mut room = Room::new(PAGE_BYTES);
-        let mut pools = Vec::with_capacity(standing.len());
-        for (standing, probe) in standing.iter().zip(probes) {
+        let mut pools = Vec::with_capacity(listed);
+        for (standing, probe) in standing.into_iter().zip(probes) {
             let row = row(standing, probe, detail, &elsewhere);
             if !room.take(&row) {
                 break;
@@ -62,7 +66,7 @@ impl Orchestrator {
         let last = pools
             .last()
             .map(|row: &PoolRow| row.name.as_str().to_owned());
-        let more = pools.len() < standing.len() || after_page > 0;
+        let more = pools.len() < listed || after_page > 0;
         Ok(ListPoolsResult {
             total: total as u64,
             pools,
@@ -106,17 +110,27 @@ impl Orchestrator {
         )
     }
 
-    /// Asks every pool's worker at once how it is. Those that know without asking anybody cost nothing.
+    /// Asks every pool's worker at once how it is. Those that know without asking anybody cost nothing, and a good
+    /// answer of theirs holds for [`USABLE_FOR`]: it may have taken a walk along the PATH.
     async fn probe(&self, pools: &[Standing]) -> Vec<Answer<(), Problem>> {
         let mut answers = Vec::with_capacity(pools.len());
         let mut open = Vec::new();
+        let now = std::time::Instant::now();
         for (place, standing) in pools.iter().enumerate() {
-            match standing.pool.worker.probe().now_or_never() {
-                Some(Ok(())) => answers.push(Answer::Ok(())),
+            let pool = &standing.pool;
+            if standing.availability == Availability::Open && pool.was_usable(now, USABLE_FOR) {
+                answers.push(Answer::Ok(()));
+                continue;
+            }
+            match pool.worker.probe().now_or_never() {
+                Some(Ok(())) => {
+                    pool.found_usable(now);
+                    answers.push(Answer::Ok(()));
+                }
                 Some(Err(problem)) => answers.push(Answer::Failed(Failure::Error(problem))),
                 None => {
                     answers.push(Answer::Late);
-                    open.push((place, Arc::clone(&standing.pool)));
+                    open.push((place, Arc::clone(pool)));
                 }
             }
         }
@@ -319,7 +333,7 @@ impl Orchestrator {
             .ok_or_else(|| self.no_pool("name", name))?;
         let mut probes = self.probe(std::slice::from_ref(&standing)).await;
         let probe = probes.pop().unwrap_or(Answer::Late);
-        Ok(row(&standing, probe, Detail::Full, &BTreeMap::new()))
+        Ok(row(standing, probe, Detail::Full, &BTreeMap::new()))
     }
 }
 
@@ -340,7 +354,7 @@ fn labels(labels: Vec<String>) -> Result<Vec<String>, Problem> {
 }
 
 fn row(
-    standing: &Standing,
+    standing: Standing,
     probe: Answer<(), Problem>,
     detail: Detail,
     elsewhere: &BTreeMap<PoolName, u32>,
@@ -361,23 +375,23 @@ fn row(
             )),
         ),
     };
-    let full = detail == Detail::Full;
-    let stats = standing.pool.stats.view();
+    // Percentiles cost a sort: only who asks for them pays.
+    let stats = (detail == Detail::Full).then(|| standing.pool.stats.view());
+    let elsewhere = stats.map(|_| elsewhere.get(&standing.spec.name).copied().unwrap_or(0));
     PoolRow {
-        name: standing.spec.name.clone(),
-        worker: standing.spec.worker.clone(),
-        labels: standing.spec.labels.clone(),
+        name: standing.spec.name,
+        worker: standing.spec.worker,
+        labels: standing.spec.labels,
         max_workers: standing.load.max_workers,
         in_flight: standing.load.in_flight,
         queued: standing.load.queued,
         load: standing.load.ratio(),
         health,
-        succeeded: full.then_some(stats.succeeded),
-        failed: full.then_some(stats.failed),
-        p50_ms: stats.p50_ms.filter(|_| full),
-        p95_ms: stats.p95_ms.filter(|_| full),
-        other_servers_in_flight: full
-            .then(|| elsewhere.get(&standing.spec.name).copied().unwrap_or(0)),
+        succeeded: stats.map(|stats| stats.succeeded),
+        failed: stats.map(|stats| stats.failed),
+        p50_ms: stats.and_then(|stats| stats.p50_ms),
+        p95_ms: stats.and_then(|stats| stats.p95_ms),
+        other_servers_in_flight: elsewhere,
         temporary: false,
         error,
     }

@@ -53,9 +53,11 @@ pub(super) fn arguments<T: DeserializeOwned>(
     for (name, value) in &mut arguments {
         whole_number(value, &properties[name]);
     }
-    let given = arguments.clone();
-    serde_path_to_error::deserialize(Value::Object(arguments))
-        .map_err(|error| wrong(&error, &given, properties))
+    // The path to a fault is looked for only where there is one.
+    T::deserialize(&arguments).or_else(|_| {
+        serde_path_to_error::deserialize(&arguments)
+            .map_err(|error| wrong(&error, &arguments, properties))
+    })
 }
 
 /// Adds what the refused argument means to a refusal that tells no next step.

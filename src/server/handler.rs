@@ -17,7 +17,9 @@ use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +58,10 @@ impl McpServer {
         }
     }
 
-    /// Runs one call to its answer, with progress beside it and its interrupt relayed.
+    /// Runs one call to its answer.
+    ///
+    /// Most answers are ready at the first look and need nothing else; progress and the relay of an interrupt are set
+    /// up for those that are not.
     async fn run(
         &self,
         spec: &'static ToolSpec,
@@ -64,11 +69,27 @@ impl McpServer {
         context: &RequestContext<RoleServer>,
     ) -> CallToolResult {
         let caller = caller(context);
+        let work = spec.call(self.tools.as_ref(), arguments, &caller);
+        let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
+        let result = match futures_util::poll!(work.as_mut()) {
+            Poll::Ready(result) => result,
+            Poll::Pending => self.attend(work, &caller, context).await,
+        };
+        let lost = matches!(caller.interrupt_now(), Some(Interrupt::Cancelled(_)));
+        self.encode(spec, result, lost)
+    }
+
+    /// Waits for work under way, with progress beside it and its interrupt relayed.
+    async fn attend<R>(
+        &self,
+        work: Pin<&mut impl Future<Output = R>>,
+        caller: &Caller,
+        context: &RequestContext<RoleServer>,
+    ) -> R {
         let registered = self.cancels.register(context.id.clone());
         let done = CancellationToken::new();
         let work = async {
-            let work = spec.call(self.tools.as_ref(), arguments, &caller);
-            let result = AssertUnwindSafe(work).catch_unwind().await;
+            let result = work.await;
             done.cancel();
             result
         };
@@ -80,12 +101,11 @@ impl McpServer {
         };
         let tell = async {
             if let Some(token) = context.meta.get_progress_token() {
-                progress::relay(&context.peer, token, &caller, &done, &self.connection.mute).await;
+                progress::relay(&context.peer, token, caller, &done, &self.connection.mute).await;
             }
         };
         let (result, (), ()) = tokio::join!(work, relay, tell);
-        let lost = matches!(caller.interrupt_now(), Some(Interrupt::Cancelled(_)));
-        self.encode(spec, result, lost)
+        result
     }
 
     fn encode(
