@@ -156,7 +156,7 @@ fn print(said: &clap::Error) -> ExitCode {
     }
 }
 
-/// Says on stderr what went wrong, with its causes and the next step.
+/// Says on stderr what went wrong, with its causes, what is allowed and the next step.
 fn complain(error: &(dyn Error + 'static)) {
     let mut text = format!("mahavishnu: {error}");
     let mut source = error.source();
@@ -164,11 +164,13 @@ fn complain(error: &(dyn Error + 'static)) {
         text.push_str(&format!(": {cause}"));
         source = cause.source();
     }
-    if let Some(hint) = error
-        .downcast_ref::<Problem>()
-        .and_then(|problem| problem.hint.as_ref())
-    {
-        text.push_str(&format!("\n  {hint}"));
+    if let Some(problem) = error.downcast_ref::<Problem>() {
+        if let Some(allowed) = &problem.allowed {
+            text.push_str(&format!("\n  allowed: {allowed}"));
+        }
+        if let Some(hint) = &problem.hint {
+            text.push_str(&format!("\n  {hint}"));
+        }
     }
     // Where stderr is closed there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "{text}");

@@ -27,23 +27,30 @@ pub struct Progress {
 }
 
 /// Takes a call's progress; the latest value is what counts, and nobody waits for anybody.
-#[derive(Debug, Clone)]
-pub struct ProgressSink(watch::Sender<Progress>);
+// Most calls are over at once: the channel is made by the first who uses it.
+#[derive(Debug, Clone, Default)]
+pub struct ProgressSink(Arc<OnceLock<watch::Sender<Progress>>>);
 
 impl ProgressSink {
     /// Tells how far the work is.
     pub fn report(&self, progress: Progress) {
-        self.0.send_replace(progress);
+        self.sender().send_replace(progress);
     }
 
     /// Returns whether anybody listens now.
     pub fn is_heard(&self) -> bool {
-        self.0.receiver_count() > 0
+        self.0
+            .get()
+            .is_some_and(|sender| sender.receiver_count() > 0)
     }
 
     /// Returns a receiver of the latest progress.
     pub fn subscribe(&self) -> watch::Receiver<Progress> {
-        self.0.subscribe()
+        self.sender().subscribe()
+    }
+
+    fn sender(&self) -> &watch::Sender<Progress> {
+        self.0.get_or_init(watch::Sender::default)
     }
 }
 
@@ -65,9 +72,21 @@ pub struct Caller {
     pub host_wait_cap: Duration,
     /// Takes the call's progress.
     pub progress: ProgressSink,
-    cancel: CancellationToken,
-    // Set before `cancel` fires, so that whoever sees the token sees the reason.
-    interrupt: Arc<OnceLock<Interrupt>>,
+    interrupt: Arc<Interrupted>,
+}
+
+#[derive(Debug, Default)]
+struct Interrupted {
+    // Set before the token fires, so that whoever sees the token sees the reason.
+    why: OnceLock<Interrupt>,
+    // Made by the first who waits for it or fires it.
+    token: OnceLock<CancellationToken>,
+}
+
+impl Interrupted {
+    fn token(&self) -> &CancellationToken {
+        self.token.get_or_init(CancellationToken::new)
+    }
 }
 
 impl Caller {
@@ -85,8 +104,7 @@ impl Caller {
         Self {
             client,
             host_wait_cap,
-            progress: ProgressSink(watch::Sender::new(Progress::default())),
-            cancel: CancellationToken::new(),
+            progress: ProgressSink::default(),
             interrupt: Arc::default(),
         }
     }
@@ -94,13 +112,13 @@ impl Caller {
     /// Interrupts the call; the first reason stays.
     pub fn interrupt(&self, why: Interrupt) {
         // A second interrupt has nothing to add: the first one ends the call.
-        let _ = self.interrupt.set(why);
-        self.cancel.cancel();
+        let _ = self.interrupt.why.set(why);
+        self.interrupt.token().cancel();
     }
 
     /// Returns why the call was interrupted, where it was.
     pub fn interrupt_now(&self) -> Option<Interrupt> {
-        self.interrupt.get().cloned()
+        self.interrupt.why.get().cloned()
     }
 
     /// Waits until the call is interrupted and returns why.
@@ -109,7 +127,7 @@ impl Caller {
     ///
     /// Nothing is lost if the future is dropped.
     pub async fn interrupted(&self) -> Interrupt {
-        self.cancel.cancelled().await;
+        self.interrupt.token().cancelled().await;
         self.interrupt_now().unwrap_or(Interrupt::Closing)
     }
 

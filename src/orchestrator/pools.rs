@@ -3,7 +3,7 @@
 use super::router::{Availability, LoadOf, Placement, PoolKey, PoolSpec, Router, Why};
 use crate::model::{Filter, PoolName};
 use crate::pool::Pool;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -23,6 +23,8 @@ struct Inner {
 struct State {
     router: Router,
     pools: HashMap<PoolKey, Arc<Pool>>,
+    /// Pools at the end of their closing: what waits for them starts elsewhere or not at all.
+    shut: HashSet<PoolKey>,
 }
 
 /// A pool with its place in the router, at one moment.
@@ -80,6 +82,13 @@ impl Pools {
         let mut state = self.state();
         state.router.remove(key);
         state.pools.remove(&key);
+        state.shut.remove(&key);
+    }
+
+    /// Lets nothing more that waits for the pool start in it.
+    pub(super) fn shut(&self, key: PoolKey) {
+        self.state().shut.insert(key);
+        self.ring();
     }
 
     /// Changes a pool under the lock and wakes the dispatcher.
@@ -254,9 +263,10 @@ impl Place {
         })
     }
 
-    /// Returns whether its pool is still there.
+    /// Returns whether its pool is still there and starts what waits for it.
     pub(super) fn is_open(&self) -> bool {
-        self.pools.state().router.load(self.key).is_some()
+        let state = self.pools.state();
+        state.router.load(self.key).is_some() && !state.shut.contains(&self.key)
     }
 }
 

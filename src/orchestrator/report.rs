@@ -184,8 +184,23 @@ impl Room {
     }
 }
 
+/// Returns how many bytes of JSON a row with its comma takes, without making them.
 fn needs(row: &impl Serialize) -> usize {
-    serde_json::to_vec(row).map_or(usize::MAX, |json| json.len() + 1)
+    struct Count(usize);
+
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut count = Count(1);
+    serde_json::to_writer(&mut count, row).map_or(usize::MAX, |()| count.0)
 }
 
 fn is_shown(record: &ItemRecord, shown: &Shown, brief: bool) -> bool {

@@ -219,7 +219,14 @@ impl Core {
         let found = self.repos.expand(selection).await;
         found.map_err(|error| {
             let mut problem = error.problem();
-            problem.field.get_or_insert_with(|| field.to_owned());
+            // The starters call the same argument differently.
+            if problem
+                .field
+                .as_deref()
+                .is_none_or(|named| named == "repos")
+            {
+                problem.field = Some(field.to_owned());
+            }
             problem
         })
     }

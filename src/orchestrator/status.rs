@@ -29,6 +29,9 @@ const LABEL_BYTES: usize = 64;
 /// How many routed tasks may wait in a pool that `set_pool` makes.
 const DEFAULT_QUEUE: u32 = 1_000;
 
+/// How long a worker that was found usable without asking anybody counts as usable.
+const USABLE_FOR: Duration = Duration::from_secs(2);
+
 /// How often a closing pool is looked at.
 const CLOSE_POLL: Duration = Duration::from_millis(50);
 
@@ -50,9 +53,10 @@ impl Orchestrator {
             Detail::Summary => BTreeMap::new(),
         };
         let probes = self.probe(&standing).await;
+        let listed = standing.len();
         let mut room = Room::new(PAGE_BYTES);
-        let mut pools = Vec::with_capacity(standing.len());
-        for (standing, probe) in standing.iter().zip(probes) {
+        let mut pools = Vec::with_capacity(listed);
+        for (standing, probe) in standing.into_iter().zip(probes) {
             let row = row(standing, probe, detail, &elsewhere);
             if !room.take(&row) {
                 break;
@@ -62,7 +66,7 @@ impl Orchestrator {
         let last = pools
             .last()
             .map(|row: &PoolRow| row.name.as_str().to_owned());
-        let more = pools.len() < standing.len() || after_page > 0;
+        let more = pools.len() < listed || after_page > 0;
         Ok(ListPoolsResult {
             total: total as u64,
             pools,
@@ -106,17 +110,27 @@ impl Orchestrator {
         )
     }
 
-    /// Asks every pool's worker at once how it is. Those that know without asking anybody cost nothing.
+    /// Asks every pool's worker at once how it is. Those that know without asking anybody cost nothing, and a good
+    /// answer of theirs holds for [`USABLE_FOR`]: it may have taken a walk along the PATH.
     async fn probe(&self, pools: &[Standing]) -> Vec<Answer<(), Problem>> {
         let mut answers = Vec::with_capacity(pools.len());
         let mut open = Vec::new();
+        let now = std::time::Instant::now();
         for (place, standing) in pools.iter().enumerate() {
-            match standing.pool.worker.probe().now_or_never() {
-                Some(Ok(())) => answers.push(Answer::Ok(())),
+            let pool = &standing.pool;
+            if standing.availability == Availability::Open && pool.was_usable(now, USABLE_FOR) {
+                answers.push(Answer::Ok(()));
+                continue;
+            }
+            match pool.worker.probe().now_or_never() {
+                Some(Ok(())) => {
+                    pool.found_usable(now);
+                    answers.push(Answer::Ok(()));
+                }
                 Some(Err(problem)) => answers.push(Answer::Failed(Failure::Error(problem))),
                 None => {
                     answers.push(Answer::Late);
-                    open.push((place, Arc::clone(&standing.pool)));
+                    open.push((place, Arc::clone(pool)));
                 }
             }
         }
@@ -258,7 +272,8 @@ impl Orchestrator {
         Ok(())
     }
 
-    /// Answers `close_pool`: drain, then grace, then stop.
+    /// Answers `close_pool`: what was accepted may end within the grace; then what runs is stopped, and what waits for the
+    /// pool goes to another that fits or ends.
     pub(super) async fn close_pool(&self, args: ClosePool) -> Result<PoolRow, Problem> {
         let grace = arguments::seconds("grace_s", args.grace_s, 0.0..=30.0)?;
         let grace = grace.unwrap_or(Duration::from_secs(10));
@@ -271,11 +286,15 @@ impl Orchestrator {
         self.0
             .pools
             .change(|router| router.set_availability(key, Availability::Draining));
-        if !self.drained(&args.name, grace).await {
-            for run in self.0.engine.live_runs() {
-                run.stop_pool(&args.name);
-            }
-            self.drained(&args.name, STOP_LIMIT).await;
+        if !self.drained(&args.name, grace, || {}).await {
+            self.0.pools.shut(key);
+            // At every look: what was about to start is not among what runs yet.
+            let stop = || {
+                for run in self.0.engine.live_runs() {
+                    run.stop_pool(&args.name);
+                }
+            };
+            self.drained(&args.name, STOP_LIMIT, stop).await;
         }
         let mut row = self.one_row(&args.name).await?;
         row.temporary = true;
@@ -285,16 +304,18 @@ impl Orchestrator {
         Ok(row)
     }
 
-    /// Waits until the pool has nothing in flight; returns whether it came to that.
-    async fn drained(&self, name: &PoolName, limit: Duration) -> bool {
+    /// Waits until nothing runs in the pool or waits for it, and does `meanwhile` at every look; returns whether it came
+    /// to that.
+    async fn drained(&self, name: &PoolName, limit: Duration, meanwhile: impl Fn()) -> bool {
         let deadline = Instant::now() + limit;
         loop {
+            meanwhile();
             let load = self
                 .0
                 .pools
                 .get(name.as_str())
                 .map(|standing| standing.load);
-            if load.is_none_or(|load| load.in_flight == 0) {
+            if load.is_none_or(|load| load.in_flight + load.queued == 0) {
                 return true;
             }
             if Instant::now() >= deadline {
@@ -312,7 +333,7 @@ impl Orchestrator {
             .ok_or_else(|| self.no_pool("name", name))?;
         let mut probes = self.probe(std::slice::from_ref(&standing)).await;
         let probe = probes.pop().unwrap_or(Answer::Late);
-        Ok(row(&standing, probe, Detail::Full, &BTreeMap::new()))
+        Ok(row(standing, probe, Detail::Full, &BTreeMap::new()))
     }
 }
 
@@ -333,7 +354,7 @@ fn labels(labels: Vec<String>) -> Result<Vec<String>, Problem> {
 }
 
 fn row(
-    standing: &Standing,
+    standing: Standing,
     probe: Answer<(), Problem>,
     detail: Detail,
     elsewhere: &BTreeMap<PoolName, u32>,
@@ -354,23 +375,23 @@ fn row(
             )),
         ),
     };
-    let full = detail == Detail::Full;
-    let stats = standing.pool.stats.view();
+    // Percentiles cost a sort: only who asks for them pays.
+    let stats = (detail == Detail::Full).then(|| standing.pool.stats.view());
+    let elsewhere = stats.map(|_| elsewhere.get(&standing.spec.name).copied().unwrap_or(0));
     PoolRow {
-        name: standing.spec.name.clone(),
-        worker: standing.spec.worker.clone(),
-        labels: standing.spec.labels.clone(),
+        name: standing.spec.name,
+        worker: standing.spec.worker,
+        labels: standing.spec.labels,
         max_workers: standing.load.max_workers,
         in_flight: standing.load.in_flight,
         queued: standing.load.queued,
         load: standing.load.ratio(),
         health,
-        succeeded: full.then_some(stats.succeeded),
-        failed: full.then_some(stats.failed),
-        p50_ms: stats.p50_ms.filter(|_| full),
-        p95_ms: stats.p95_ms.filter(|_| full),
-        other_servers_in_flight: full
-            .then(|| elsewhere.get(&standing.spec.name).copied().unwrap_or(0)),
+        succeeded: stats.map(|stats| stats.succeeded),
+        failed: stats.map(|stats| stats.failed),
+        p50_ms: stats.and_then(|stats| stats.p50_ms),
+        p95_ms: stats.and_then(|stats| stats.p95_ms),
+        other_servers_in_flight: elsewhere,
         temporary: false,
         error,
     }

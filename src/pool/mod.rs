@@ -8,8 +8,8 @@ pub mod worker;
 pub use stats::{Stats, StatsView};
 
 use crate::model::PoolName;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use worker::Worker;
 
 /// A pool as attempts see it.
@@ -24,6 +24,8 @@ pub struct Pool {
     pub timeout: Option<Duration>,
     /// What its attempts have taken so far.
     pub stats: Stats,
+    // A std mutex: held to copy an instant, never across an await.
+    usable_at: Mutex<Option<Instant>>,
 }
 
 impl Pool {
@@ -40,6 +42,24 @@ impl Pool {
             worker,
             timeout,
             stats: Stats::default(),
+            usable_at: Mutex::default(),
         }
+    }
+
+    /// Notes that its worker was found usable at `now`.
+    pub fn found_usable(&self, now: Instant) {
+        *self
+            .usable_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// Returns whether its worker was found usable less than `age` before `now`.
+    pub fn was_usable(&self, now: Instant, age: Duration) -> bool {
+        let usable_at = *self
+            .usable_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        usable_at.is_some_and(|at| now.saturating_duration_since(at) < age)
     }
 }

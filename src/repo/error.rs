@@ -420,6 +420,8 @@ impl Fault for RepoError {
         match self {
             Self::OutsideRoots { roots, .. } => Some(format!("repositories under {}", list(roots))),
             Self::Ambiguous { candidates, .. } => Some(list(candidates)),
+            Self::NotARepository { .. } => Some("a git repository".to_owned()),
+            Self::BadGlob { .. } => Some("a glob, such as web-* or **/api".to_owned()),
             Self::BadSpec { .. } | Self::NotFound { .. } => {
                 Some("a repository's path, name, or a glob over both".to_owned())
             }

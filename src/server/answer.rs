@@ -61,7 +61,7 @@ fn fit(tool: &str, mut result: Value) -> (Value, String) {
         (100, 1),
         (50, 0),
     ];
-    let mut text = result.to_string();
+    let mut text = text_of(&result);
     if text.len() <= MAX_ANSWER_BYTES {
         return (result, text);
     }
@@ -75,12 +75,17 @@ fn fit(tool: &str, mut result: Value) -> (Value, String) {
         if let Value::Object(fields) = &mut result {
             fields.insert("truncated".into(), Value::Bool(true));
         }
-        text = result.to_string();
+        text = text_of(&result);
         if text.len() <= MAX_ANSWER_BYTES {
             break;
         }
     }
     (result, text)
+}
+
+/// A tree of JSON values serialises without fail.
+fn text_of(value: &Value) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 fn shrink(value: &mut Value, chars: usize, rows: usize) {

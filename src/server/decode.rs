@@ -53,9 +53,27 @@ pub(super) fn arguments<T: DeserializeOwned>(
     for (name, value) in &mut arguments {
         whole_number(value, &properties[name]);
     }
-    let given = arguments.clone();
-    serde_path_to_error::deserialize(Value::Object(arguments))
-        .map_err(|error| wrong(&error, &given, properties))
+    // The path to a fault is looked for only where there is one.
+    T::deserialize(&arguments).or_else(|_| {
+        serde_path_to_error::deserialize(&arguments)
+            .map_err(|error| wrong(&error, &arguments, properties))
+    })
+}
+
+/// Adds what the refused argument means to a refusal that tells no next step.
+pub(super) fn explained(spec: &ToolSpec, problem: Problem) -> Problem {
+    let meaning = match (&problem.field, &problem.hint) {
+        (Some(field), None) => {
+            let name = field.split(['.', '[']).next().unwrap_or_default();
+            let properties = spec.input().get("properties");
+            properties.and_then(|properties| properties.get(name))
+        }
+        _ => None,
+    };
+    match meaning.map(described) {
+        Some(hint) => problem.with_hint(hint),
+        None => problem,
+    }
 }
 
 fn unknown(tool: &str, name: &str, properties: &Map<String, Value>) -> Problem {

@@ -3,25 +3,28 @@
 use super::cancels::Cancels;
 use super::instructions::INSTRUCTIONS;
 use super::tools::ToolSpec;
-use super::{answer, hosts, progress, tools};
+use super::{answer, hosts, progress, resources, tools};
 use crate::api::{Caller, Interrupt, Tools};
 use crate::error::{ErrorKind, Problem, nearest};
 use futures_util::FutureExt;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult,
-    CancelledNotificationParam, Implementation, JsonObject, ListToolsResult,
-    PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+    CancelledNotificationParam, Implementation, JsonObject, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How long a host of the new era may keep the list of tools: it changes only with the program.
-const TOOLS_FRESH_FOR: Duration = Duration::from_secs(3_600);
+/// How long a host of the new era may keep the lists of tools and templates: they change only with the program.
+const FIXED_FRESH_FOR: Duration = Duration::from_secs(3_600);
 
 /// The most notices that wait to be told.
 const MAX_WAITING_NOTICES: usize = 50;
@@ -55,21 +58,38 @@ impl McpServer {
         }
     }
 
-    /// Runs one call to its answer, with progress beside it and its interrupt relayed.
+    /// Runs one call to its answer.
+    ///
+    /// Most answers are ready at the first look and need nothing else; progress and the relay of an interrupt are set
+    /// up for those that are not.
     async fn run(
         &self,
         spec: &'static ToolSpec,
         arguments: JsonObject,
         context: &RequestContext<RoleServer>,
     ) -> CallToolResult {
-        let client = context.client_info();
-        let name = client.as_ref().map(|client| client.name.as_str());
-        let caller = Caller::new(name.map(str::to_owned), hosts::wait_cap(name));
+        let caller = caller(context);
+        let work = spec.call(self.tools.as_ref(), arguments, &caller);
+        let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
+        let result = match futures_util::poll!(work.as_mut()) {
+            Poll::Ready(result) => result,
+            Poll::Pending => self.attend(work, &caller, context).await,
+        };
+        let lost = matches!(caller.interrupt_now(), Some(Interrupt::Cancelled(_)));
+        self.encode(spec, result, lost)
+    }
+
+    /// Waits for work under way, with progress beside it and its interrupt relayed.
+    async fn attend<R>(
+        &self,
+        work: Pin<&mut impl Future<Output = R>>,
+        caller: &Caller,
+        context: &RequestContext<RoleServer>,
+    ) -> R {
         let registered = self.cancels.register(context.id.clone());
         let done = CancellationToken::new();
         let work = async {
-            let work = spec.call(self.tools.as_ref(), arguments, &caller);
-            let result = AssertUnwindSafe(work).catch_unwind().await;
+            let result = work.await;
             done.cancel();
             result
         };
@@ -81,12 +101,11 @@ impl McpServer {
         };
         let tell = async {
             if let Some(token) = context.meta.get_progress_token() {
-                progress::relay(&context.peer, token, &caller, &done, &self.connection.mute).await;
+                progress::relay(&context.peer, token, caller, &done, &self.connection.mute).await;
             }
         };
         let (result, (), ()) = tokio::join!(work, relay, tell);
-        let lost = matches!(caller.interrupt_now(), Some(Interrupt::Cancelled(_)));
-        self.encode(spec, result, lost)
+        result
     }
 
     fn encode(
@@ -142,15 +161,38 @@ impl McpServer {
     }
 }
 
+/// Returns who calls.
+fn caller(context: &RequestContext<RoleServer>) -> Caller {
+    let name = context.client_info().map(|client| client.name);
+    let cap = hosts::wait_cap(name.as_deref());
+    Caller::new(name, cap)
+}
+
+/// Awaits what only looks, until the request is taken back; a panic in it is an answer too.
+async fn looking<T>(
+    context: &RequestContext<RoleServer>,
+    look: impl Future<Output = Result<T, ErrorData>>,
+) -> Result<T, ErrorData> {
+    let internal = |message: String| Err(ErrorData::internal_error(message, None));
+    tokio::select! {
+        biased;
+        seen = AssertUnwindSafe(look).catch_unwind() => match seen {
+            Ok(seen) => seen,
+            Err(panic) => internal(panicked("a resource", panic.as_ref()).message),
+        },
+        () = context.ct.cancelled() => internal("the request was taken back".to_owned()),
+    }
+}
+
 /// A defect is told as one, with what the panic said, and goes to the log; the caller never waits for ever.
-fn panicked(tool: &str, panic: &(dyn std::any::Any + Send)) -> Problem {
+fn panicked(what: &str, panic: &(dyn std::any::Any + Send)) -> Problem {
     let said = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
-    tracing::error!(tool, said, "a tool panicked");
-    Problem::new(ErrorKind::Internal, format!("{tool} has a defect: {said}"))
+    tracing::error!(what, said, "a call panicked");
+    Problem::new(ErrorKind::Internal, format!("{what} has a defect: {said}"))
         .with_hint("please report it; what ran before goes on, get_workflow and check_health tell how it stands")
 }
 
@@ -169,7 +211,11 @@ impl ServerHandler for McpServer {
         let implementation = Implementation::new("mahavishnu", env!("CARGO_PKG_VERSION"))
             .with_title("Mahavishnu")
             .with_description(env!("CARGO_PKG_DESCRIPTION"));
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .build();
+        ServerConfig::new(capabilities)
             .with_server_info(implementation)
             .with_instructions(INSTRUCTIONS)
     }
@@ -182,10 +228,47 @@ impl ServerHandler for McpServer {
         let tools = tools::all().iter().map(ToolSpec::tool).collect();
         let mut list = ListToolsResult::with_all_items(tools);
         if is_new_era(&context) {
-            list.ttl_ms = u64::try_from(TOOLS_FRESH_FOR.as_millis()).ok();
+            list.ttl_ms = u64::try_from(FIXED_FRESH_FOR.as_millis()).ok();
             list.cache_scope = Some(CacheScope::Public);
         }
         Ok(list)
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let mut list = resources::templates();
+        if is_new_era(&context) {
+            list.ttl_ms = u64::try_from(FIXED_FRESH_FOR.as_millis()).ok();
+            list.cache_scope = Some(CacheScope::Public);
+        }
+        Ok(list)
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let cursor = request.and_then(|request| request.cursor);
+        let caller = caller(&context);
+        looking(
+            &context,
+            resources::list(self.tools.as_ref(), cursor, &caller),
+        )
+        .await
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let caller = caller(&context);
+        let read = resources::read(self.tools.as_ref(), &request.uri, &caller);
+        looking(&context, read).await.map(Into::into)
     }
 
     async fn call_tool(

@@ -13,6 +13,7 @@ mod instructions;
 #[doc(hidden)]
 pub mod internals;
 mod progress;
+mod resources;
 mod schema;
 pub mod stdio;
 pub mod tools;

@@ -203,11 +203,13 @@ impl Tools for Faulty {
         .boxed()
     }
 
-    /// `text` says what to do: `panic`, `block` a thread for ever, or a notice to give with the next answer.
+    /// `text` says what to do: `panic`, `block` a thread for ever, `wait` for ever without one, or a notice to give with
+    /// the next answer.
     fn remember<'a>(&'a self, args: Remember, _: &'a Caller) -> Answer<'a, RememberResult> {
         async move {
             match args.text.as_str() {
                 "panic" => panic!("as asked"),
+                "wait" => std::future::pending().await,
                 "block" => loop {
                     std::thread::park();
                 },

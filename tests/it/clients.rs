@@ -163,6 +163,17 @@ fn inspector_lists_and_calls(era: &str) {
     let pools = call("list_pools", json!({}));
     assert_eq!(pools["pools"][0]["name"], "local", "{pools:#}");
 
+    let templates = ask(&["--method", "resources/templates/list"]);
+    assert_eq!(
+        templates["resourceTemplates"].as_array().map(Vec::len),
+        Some(4),
+        "{templates:#}"
+    );
+    let read = ask(&["--method", "resources/read", "--uri", "pool://local"]);
+    let text = read["contents"][0]["text"].as_str().expect("text");
+    let pool: Value = serde_json::from_str(text).expect("JSON");
+    assert_eq!(pool["name"], "local", "{read:#}");
+
     let command = ["git", "rev-parse", "HEAD"];
     let work = json!({"repo": repo.text(), "command": command, "wait_s": 40});
     let done = call("route_least_loaded", work);

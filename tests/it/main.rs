@@ -3,6 +3,7 @@
 mod architecture;
 mod clients;
 mod examples;
+mod face;
 mod home;
 mod kinds;
 mod mcp_client;

@@ -109,7 +109,8 @@ impl ToolSpec {
             handler: Box::new(move |spec, tools, arguments, caller| {
                 Box::pin(async move {
                     let arguments = decode::arguments(spec, arguments)?;
-                    let result = method(tools, arguments, caller).await?;
+                    let result = method(tools, arguments, caller).await;
+                    let result = result.map_err(|problem| decode::explained(spec, problem))?;
                     serde_json::to_value(result).map_err(|error| {
                         Problem::new(ErrorKind::Internal, format!("encode the answer: {error}"))
                     })

@@ -258,7 +258,8 @@ impl Server {
         }
     }
 
-    fn greet(&mut self) {
+    /// Greets a server that [`Server::raw`] started, as its era does.
+    pub(crate) fn greet(&mut self) {
         match self.era {
             Era::Initialize => {
                 let params = json!({
