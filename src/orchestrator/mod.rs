@@ -18,6 +18,7 @@ pub mod memory;
 mod notices;
 mod output;
 mod peers;
+mod plan;
 mod pools;
 mod quarantine;
 mod report;

@@ -175,6 +175,11 @@ impl Pools {
         self.slot(&state, key)
     }
 
+    /// Returns where a task would go now, and why.
+    pub(super) fn explain(&self, filter: &Filter, limit: usize) -> Why {
+        self.state().router.explain(filter, limit)
+    }
+
     /// Takes a slot of the least-loaded pool, or a place in its queue; says with up to `limit` rows of each sort why it is
     /// that pool, or why none.
     pub(super) fn route(&self, filter: &Filter, limit: usize) -> (Option<Routed>, Why) {

@@ -323,7 +323,16 @@ fn next_step(status: WorkflowStatus, snapshot: &Snapshot) -> Option<String> {
     let id = snapshot.record.id;
     match status {
         WorkflowStatus::Running => Some(format!("get_workflow {id} with wait_for done or change")),
-        WorkflowStatus::Planned => Some(format!("resume_workflow {id} starts exactly this plan")),
+        WorkflowStatus::Planned => {
+            let refused = snapshot.items.iter().filter(|item| item.error.is_some());
+            let refused = match refused.count() {
+                0 => String::new(),
+                count => format!("{count} item(s) cannot start as things stand, see their error; "),
+            };
+            Some(format!(
+                "{refused}resume_workflow {id} starts exactly this plan"
+            ))
+        }
         WorkflowStatus::Interrupted | WorkflowStatus::Cancelled => {
             Some(format!("resume_workflow {id} runs what did not finish"))
         }

@@ -76,8 +76,10 @@ struct Started {
     id: WorkflowId,
     /// Whether an earlier call with the same key began it.
     existing: bool,
-    /// Where a single task went, and why.
-    route: Option<(PoolName, Why)>,
+    /// Where a single task went; none of a plan and of what waits for slots.
+    pool: Option<PoolName>,
+    /// Why it goes there, or would.
+    why: Option<Why>,
 }
 
 impl Started {
@@ -85,7 +87,8 @@ impl Started {
         Self {
             id,
             existing: true,
-            route: None,
+            pool: None,
+            why: None,
         }
     }
 }
@@ -179,18 +182,19 @@ impl Orchestrator {
             Journaled::New(run) => run,
         };
         let id = run.id();
-        let route = match routed {
-            Some((routed, why)) => Some((self.0.engine.take_up_routed(run, routed), why)),
-            None if planned => None,
+        let (pool, why) = match routed {
+            Some((routed, why)) => (Some(self.0.engine.take_up_routed(run, routed)), Some(why)),
+            None if planned => (None, Some(self.0.pools.explain(&run.filter(), WHY_ROWS))),
             None => {
                 self.0.engine.take_up(&run);
-                None
+                (None, None)
             }
         };
         Ok(Started {
             id,
             existing: false,
-            route,
+            pool,
+            why,
         })
     }
 
@@ -206,10 +210,8 @@ impl Orchestrator {
         let mut result = self.answer(started.id).await?;
         result.existing = started.existing;
         result.wait_capped_s = wait.capped_s;
-        if let Some((pool, why)) = started.route {
-            result.pool = Some(pool);
-            result.why = Some(route_why(why));
-        }
+        result.pool = started.pool;
+        result.why = started.why.map(route_why);
         Ok(result)
     }
 }
@@ -268,7 +270,9 @@ impl Core {
             Work::Task(_) => Isolation::Worktree,
             Work::Command(_) => Isolation::InPlace,
         });
-        needs_worktree("base_ref", options.base_ref.is_some(), isolation)?;
+        let wants_base = options.base_ref.is_some();
+        let base_ref = base_ref(options.base_ref)?;
+        needs_worktree("base_ref", wants_base, isolation)?;
         needs_worktree("copy_files", !options.copy_files.is_empty(), isolation)?;
         copied_files(&options.copy_files)?;
         let limit = |field, value| arguments::seconds(field, value, 0.001..=MAX_SECONDS);
@@ -277,7 +281,7 @@ impl Core {
             asked: Some(wanted),
             isolation,
             isolation_by_default: options.isolation.is_none(),
-            base_ref: base_ref(options.base_ref)?,
+            base_ref,
             setup,
             verify,
             copy_files: options.copy_files,
@@ -402,10 +406,13 @@ impl Core {
                 });
             }
         }
-        let records: Vec<ItemRecord> = works
+        let mut records: Vec<ItemRecord> = works
             .iter()
             .map(|work| ItemRecord::unstarted(work.item, work.repo.clone(), state))
             .collect();
+        if plan.dry_run {
+            self.foresee(&plan.settings, &repos, &mut records).await;
+        }
         let record = WorkflowRecord {
             id: WorkflowId::new(),
             title: title(&plan.work),

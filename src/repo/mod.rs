@@ -47,7 +47,7 @@ pub use roots::{RepoPath, Roots};
 pub use status::{Kind, Status};
 pub use worktree::{Committed, NewWorktree, SetupRan, Worktree};
 
-use crate::model::WorkflowId;
+use crate::model::{BaseRef, WorkflowId};
 use apply::Applier;
 use clean::Cleaner;
 use git::Git;
@@ -218,6 +218,21 @@ impl Repos {
     /// The repository is gone or git cannot read it.
     pub async fn head(&self, repo: &RepoPath) -> Result<Head, RepoError> {
         head::of(&self.0.git, &Layout::of(repo)?).await
+    }
+
+    /// Returns the commit, and the branch where there is one, that a worktree of `base` would begin from; for
+    /// [`BaseRef::WorkingCopy`] a snapshot that nothing keeps.
+    ///
+    /// # Errors
+    ///
+    /// The ref does not exist, the repository has no commit or is gone, or git cannot read it.
+    pub async fn base(&self, repo: &RepoPath, base: &BaseRef) -> Result<Head, RepoError> {
+        let layout = Layout::of(repo)?;
+        let found = base::find(&self.0.git, repo, &layout, base, &self.0.scratch).await?;
+        Ok(Head {
+            commit: Some(found.commit),
+            branch: found.branch,
+        })
     }
 
     /// Returns how the repository stands: branch, default branch, dirty files, kinds.

@@ -436,7 +436,7 @@ impl Run {
     }
 
     /// Returns the choice of pools that its items go to.
-    pub(super) fn filter(&self) -> Filter {
+    pub(in crate::orchestrator) fn filter(&self) -> Filter {
         self.state().record.settings.filter.clone()
     }
 }

@@ -217,6 +217,12 @@ async fn open_or_make(
             opened => return opened,
         }
     }
+    // A plan was made for this very commit.
+    let planned = record.base_commit.clone().filter(|_| record.attempt == 1);
+    let base = match planned {
+        Some(commit) => BaseRef::Ref(commit),
+        None => settings.base_ref.clone(),
+    };
     repos
         .create_worktree(NewWorktree {
             repo: repo.clone(),
@@ -224,7 +230,7 @@ async fn open_or_make(
             item: record.item,
             attempt: record.attempt,
             isolation: settings.isolation,
-            base: settings.base_ref.clone(),
+            base,
             copy_files: settings.copy_files.clone(),
         })
         .await
@@ -235,7 +241,10 @@ fn note(worktree: &Worktree, record: &mut ItemRecord) {
     record.worktree = Some(worktree.path().display().to_string());
     record.branch.clone_from(&known.branch);
     record.base_commit = Some(known.base_commit.clone());
-    record.base_branch.clone_from(&known.base_branch);
+    // A planned commit is named by itself; its branch is the plan's.
+    if known.base_branch.is_some() {
+        record.base_branch.clone_from(&known.base_branch);
+    }
     record.left_out_dirty = Some(known.left_out_dirty);
 }
 

@@ -6,6 +6,7 @@ mod cancel;
 mod ends;
 mod limits;
 mod neighbours;
+mod plans;
 mod resume;
 mod routing;
 mod waiting;
