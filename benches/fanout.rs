@@ -67,7 +67,7 @@ fn collectors(bench: &Bench, runtime: &Runtime) {
                 each(1, || ask(runtime, pools, latency, None))
             })
             .add("the slowest pool", || {
-                each(1, || runtime.block_on(sleep(latency)))
+                each(1, || runtime.block_on(async { sleep(latency).await }))
             })
             .goal(Goal::AtMost(1.02))
             .run();

@@ -17,9 +17,6 @@ use std::process::Command;
 /// Calls out at once where many are.
 const MANY: usize = 64;
 
-/// How many lines with distinct ids are prepared; more than are ever out.
-const LINES: usize = 4 * MANY;
-
 /// Pools of the server.
 const POOLS: usize = 10;
 
@@ -195,12 +192,12 @@ impl<'a> Case<'a> {
 
     /// Many calls out, on all cores.
     fn many_out(&self, bench: &Bench, link: Link) {
-        let calls = bench.size(20_000, LINES);
+        let calls = bench.size(20_000, 2 * MANY);
         let turn = |mut server: Client, lines: Vec<String>| {
-            move || rate(calls, || window(&mut server, &lines, calls))
+            move || rate(calls, || window(&mut server, &lines))
         };
         let lines = |tool: &str, arguments: &Value| -> Vec<String> {
-            (0..LINES)
+            (0..calls)
                 .map(|id| tool_call(id + 1, tool, arguments))
                 .collect()
         };
@@ -239,9 +236,11 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Keeps [`MANY`] calls out until `calls` are answered.
-fn window(server: &mut Client, lines: &[String], calls: usize) {
-    let mut next = lines.iter().cycle();
+/// Keeps [`MANY`] calls out until all are answered. Each has an id of its own: however late an answer is, rmcp drops one
+/// whose id is out again.
+fn window(server: &mut Client, lines: &[String]) {
+    let calls = lines.len();
+    let mut next = lines.iter();
     let mut send = |server: &mut Client, count: usize| {
         let batch: String = next.by_ref().take(count).map(String::as_str).collect();
         server.send(batch.as_bytes());
