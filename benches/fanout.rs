@@ -9,19 +9,19 @@ mod harness;
 
 use futures_util::future::BoxFuture;
 use harness::corpus::memory;
-use harness::peers::bare_server;
+use harness::peers::session_buddy;
 use harness::{Bench, Goal, Unit, each, rate};
 use mahavishnu::api::{AggregateMemory, Caller};
 use mahavishnu::config::CacheConfig;
 use mahavishnu::error::Problem;
-use mahavishnu::mcp_client::{ClientSettings, Endpoint, McpClient};
+use mahavishnu::mcp_client::{ClientSettings, Endpoint, Launcher, McpClient};
 use mahavishnu::model::{At, NewMemory, PeerName, PoolName};
 use mahavishnu::orchestrator::collector::{Answer, fan_out};
 use mahavishnu::orchestrator::delivery::DeliverySettings;
 use mahavishnu::orchestrator::memory::{Collect, Memories, Parts, PoolNames};
+use mahavishnu::process::{Options, Processes};
 use mahavishnu::session_buddy::SessionBuddy;
 use mahavishnu::store::{Durability, Store, StoreOptions};
-use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,7 +67,7 @@ fn collectors(bench: &Bench, runtime: &Runtime) {
                 each(1, || ask(runtime, pools, latency, None))
             })
             .add("the slowest pool", || {
-                each(1, || runtime.block_on(sleep(latency)))
+                each(1, || runtime.block_on(async { sleep(latency).await }))
             })
             .goal(Goal::AtMost(1.02))
             .run();
@@ -195,8 +195,8 @@ impl Tools {
         }
     }
 
-    /// Collects and forwards everything; returns what the call said was forwarded.
-    fn aggregate(&self, runtime: &Runtime, pools: &Pools) -> u64 {
+    /// Collects everything, and forwards it where there is a peer.
+    fn aggregate(&self, runtime: &Runtime, pools: &Pools) {
         let caller = Caller::new(None, Duration::from_secs(300));
         let call = AggregateMemory {
             wait_s: Some(300.0),
@@ -205,7 +205,8 @@ impl Tools {
         let result = runtime.block_on(self.memories.aggregate(call, &caller, &pools));
         let result = result.expect("it aggregates");
         assert_eq!(result.new, (pools.count * pools.each) as u64, "{result:?}");
-        result.forwarded
+        let peer = self.memories.forward_to().map(|_| result.new);
+        assert_eq!(result.forwarded, peer.unwrap_or(0), "{result:?}");
     }
 
     fn close(self, runtime: &Runtime) {
@@ -222,26 +223,24 @@ impl Tools {
 
 /// A stand-in for Session-Buddy that takes [`INSERT`] for a memory and `at_once` of them at once.
 fn peer(folder: &Path, at_once: usize) -> SessionBuddy {
-    let answer = folder.join("stored.json");
-    let said = json!({"content": [{"type": "text", "text": "💾 Reflection stored successfully!"}]});
-    std::fs::write(&answer, said.to_string()).expect("it can be written");
-    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-    let mut command = vec![text(&bare_server()), "--answer".into(), text(&answer)];
-    command.extend(["--delay-ms".into(), INSERT.as_millis().to_string()]);
-    command.extend(["--at-once".into(), at_once.to_string()]);
-    command.extend(
-        [
-            "store_reflection",
-            "search_by_concept",
-            "fingerprint_search",
-        ]
-        .map(String::from),
-    );
+    let (delay, at_once) = (INSERT.as_millis().to_string(), at_once.to_string());
+    let options = ["--delay-ms", &delay, "--at-once", &at_once];
     let endpoint = Endpoint::Stdio {
-        command,
+        command: session_buddy(folder, &options),
         env: Vec::new(),
     };
-    SessionBuddy::new(McpClient::new(endpoint, ClientSettings::new("peer")), 7)
+    let launcher = Launcher {
+        processes: Processes::new(Options {
+            guardian_program: env!("CARGO_BIN_EXE_mahavishnu").into(),
+            hold: None,
+        }),
+        cwd: folder.to_owned(),
+    };
+    let settings = ClientSettings {
+        launcher: Some(launcher),
+        ..ClientSettings::new("peer")
+    };
+    SessionBuddy::new(McpClient::new(endpoint, settings), 7)
 }
 
 fn aggregation(bench: &Bench, runtime: &Runtime, count: usize, each: usize, at_once: usize) {
@@ -254,14 +253,9 @@ fn aggregation(bench: &Bench, runtime: &Runtime, count: usize, each: usize, at_o
     };
     let limit = latency + INSERT * u32::try_from((count * each).div_ceil(at_once)).expect("few");
     let folder = tempfile::tempdir().expect("the temporary folder can be written");
-    let all = (count * each) as u64;
     let goal = (at_once > 1).then_some(Goal::AtMost(1.05));
     let name = format!("aggregation, {count} x {each} to a peer that takes {at_once} at once");
-    let timed = |tools: &Tools| {
-        harness::each(1, || {
-            assert_eq!(tools.aggregate(runtime, &pools), all);
-        })
-    };
+    let timed = |tools: &Tools| harness::each(1, || tools.aggregate(runtime, &pools));
     bench
         .figure(format!("{name}, first contact"), Unit::Nanoseconds)
         .rounds(3)

@@ -18,7 +18,7 @@ use mahavishnu::orchestrator::cache::{DEFAULT_TTL, SearchCache};
 use mahavishnu::orchestrator::router::{PoolSpec, Router};
 use mahavishnu::process::internals::{Frame, encoded, frame};
 use mahavishnu::server::internals::{decode_list_pools, encode_list_pools, pools};
-use mahavishnu::store::internals::full_text;
+use mahavishnu::store::internals::words;
 use rmcp::model::{CallToolResult, JsonObject};
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -109,8 +109,8 @@ fn encode(result: ListPoolsResult) -> (CallToolResult, Vec<u8>) {
 
 #[library_benchmark]
 #[bench::words(args = ("how did the \"borrow checker\" take carg* AND what failed"), config = at_most(1_000_000))]
-fn parse(query: &str) -> String {
-    full_text(black_box(query))
+fn parse(query: &str) -> impl Sized + use<> {
+    words(black_box(query))
 }
 
 #[library_benchmark]

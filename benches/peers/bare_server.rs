@@ -1,8 +1,8 @@
 //! The floor of a tool call over stdio: rmcp and nothing else. Also a stand-in for any server whose answer is known.
 //!
-//! `bare_server [--answer FILE] [--delay-ms MS] [--at-once N] [--threads N] [TOOL...]`: every tool (`answer`, unless named)
-//! answers the tool result in FILE, or a text of two bytes; at once, or after a delay with so many calls at work. On one
-//! thread, or on N.
+//! `bare_server [--answer FILE] [--delay-ms MS] [--at-once N] [--threads N] [TOOL=FILE...]`: the tool `answer`, and every
+//! tool named, answers the tool result in its FILE, or a text of two bytes; at once, or after a delay with so many calls at
+//! work. On one thread, or on N.
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, JsonObject,
@@ -12,6 +12,7 @@ use rmcp::service::RequestContext;
 use rmcp::transport::io::stdio_pipes;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use rustix::fs::{FileType, fstat};
+use std::collections::HashMap;
 use std::error::Error;
 use std::io::{self, stdin, stdout};
 use std::os::fd::AsFd;
@@ -22,8 +23,8 @@ use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
 
 struct Bare {
-    answer: CallToolResult,
-    tools: Vec<Tool>,
+    /// Each tool's answer.
+    answers: HashMap<String, CallToolResult>,
     delay: Option<Delay>,
 }
 
@@ -43,56 +44,63 @@ impl ServerHandler for Bare {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(self.tools.clone()))
+        let mut schema = JsonObject::new();
+        schema.insert("type".into(), "object".into());
+        let schema = Arc::new(schema);
+        let tool = |name: &String| {
+            Tool::new(
+                name.clone(),
+                "Answers the same to everything.",
+                schema.clone(),
+            )
+        };
+        Ok(ListToolsResult::with_all_items(
+            self.answers.keys().map(tool).collect(),
+        ))
     }
 
     async fn call_tool(
         &self,
-        _: CallToolRequestParams,
+        request: CallToolRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        let unknown = || ErrorData::invalid_params("no such tool", None);
+        let answer = self.answers.get(&*request.name).ok_or_else(unknown)?;
         if let Some(delay) = &self.delay {
             let _turn = delay.at_once.acquire().await;
             tokio::time::sleep(delay.time).await;
         }
-        Ok(self.answer.clone().into())
+        Ok(answer.clone().into())
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut answer = CallToolResult::success(vec![ContentBlock::text("{}")]);
+    let nothing = CallToolResult::success(vec![ContentBlock::text("{}")]);
+    let mut answers = HashMap::from([("answer".to_owned(), nothing)]);
     let (mut delay_ms, mut at_once) = (0, 1);
     let mut threads = 1;
-    let mut names = Vec::new();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        let read = |file: &str| -> Result<CallToolResult, Box<dyn Error>> {
+            Ok(serde_json::from_slice(&std::fs::read(file)?)?)
+        };
         match arg.as_str() {
-            "--answer" => answer = serde_json::from_slice(&std::fs::read(value()?)?)?,
+            "--answer" => drop(answers.insert("answer".to_owned(), read(&value()?)?)),
             "--delay-ms" => delay_ms = value()?.parse()?,
             "--at-once" => at_once = value()?.parse()?,
             "--threads" => threads = value()?.parse()?,
-            name => names.push(name.to_owned()),
+            tool => {
+                let (name, file) = tool.split_once('=').ok_or(format!("{tool} has no file"))?;
+                answers.insert(name.to_owned(), read(file)?);
+            }
         }
     }
-    if names.is_empty() {
-        names.push("answer".to_owned());
-    }
-    let mut schema = JsonObject::new();
-    schema.insert("type".into(), "object".into());
-    let schema = Arc::new(schema);
-    let tools = names
-        .into_iter()
-        .map(|name| Tool::new(name, "Answers the same to everything.", schema.clone()));
     let delay = (delay_ms > 0).then(|| Delay {
         time: Duration::from_millis(delay_ms),
         at_once: Semaphore::new(at_once),
     });
-    let server = Bare {
-        answer,
-        tools: tools.collect(),
-        delay,
-    };
+    let server = Bare { answers, delay };
     let mut runtime = match threads {
         1 => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),

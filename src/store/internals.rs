@@ -1,8 +1,8 @@
 //! What the instruction counts reach and nothing else may.
 
-use super::words::{Match, Words};
+use super::words::Words;
 
-/// Returns the full-text expression of a query.
-pub fn full_text(query: &str) -> String {
-    Words::parse(query).expression(Match::All)
+/// Returns the words of a query.
+pub fn words(query: &str) -> impl Sized + use<> {
+    Words::parse(query)
 }
