@@ -83,7 +83,7 @@ impl Corpus {
         }
         text.push_str(match n {
             n if n % 5_000 == 7 => "passed failed",
-            n if n % 2 == 0 => "passed",
+            n if n.is_multiple_of(2) => "passed",
             _ => "failed",
         });
         let pool = if n % 10_000 == 11 {

@@ -5,7 +5,7 @@
 //! with its top ten. Warm is end to end through the store's handle; cold is the first query of a newly opened store
 //! whose file the system was told to forget.
 
-#![expect(clippy::print_stdout, reason = "what a benchmark found is its output")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
 mod corpus;
 mod insert;

@@ -1,6 +1,6 @@
 //! BM25, exactly as FTS5's `bm25()` computes it, and its bounds: which matches are worth a look at their rows.
 
-use super::fulltext::{Entry, Figures, Reach};
+use super::fulltext::{Entry, Figures, Reach, gallop};
 use std::cmp::Ordering;
 
 /// The constants of the formula.
@@ -167,24 +167,28 @@ pub(super) fn keep_best(candidates: &mut Vec<Candidate>, most: usize) {
 
 /// Keeps the candidates that are in `few`; both are in the memories' order.
 pub(super) fn keep_of(candidates: &mut Vec<Candidate>, few: &[i64]) {
-    let mut few = few.iter().peekable();
-    candidates.retain(|candidate| {
-        while few.next_if(|m| **m < candidate.m).is_some() {}
-        few.peek().is_some_and(|m| **m == candidate.m)
-    });
+    let mut place = 0;
+    candidates.retain(|candidate| stands_in(few, &mut place, candidate.m));
 }
 
-/// Goes on in `list` to memory `m`, in steps that double; returns how frequent the term is there.
-fn seek(list: &[Entry], place: &mut usize, m: i64) -> Option<f32> {
-    let mut step = 1;
-    let mut high = *place;
-    while list.get(high).is_some_and(|entry| entry.m < m) {
-        *place = high + 1;
-        high += step;
-        step *= 2;
+/// Counts the candidates that are in `few` `times` as much; both are in the memories' order.
+pub(super) fn boost(candidates: &mut [Candidate], few: &[i64], times: f64) {
+    let mut place = 0;
+    for candidate in candidates {
+        if stands_in(few, &mut place, candidate.m) {
+            candidate.promise *= times;
+        }
     }
-    let end = high.min(list.len());
-    *place += list[(*place).min(end)..end].partition_point(|entry| entry.m < m);
+}
+
+fn stands_in(few: &[i64], place: &mut usize, m: i64) -> bool {
+    gallop(few, place, |few| *few < m);
+    few.get(*place) == Some(&m)
+}
+
+/// Goes on in `list` to memory `m`; returns how frequent the term is there.
+fn seek(list: &[Entry], place: &mut usize, m: i64) -> Option<f32> {
+    gallop(list, place, |entry| entry.m < m);
     let entry = list.get(*place).filter(|entry| entry.m == m)?;
     Some(entry.frequency)
 }

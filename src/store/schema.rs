@@ -17,6 +17,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const BUSY_LOOK: Duration = Duration::from_micros(500);
 /// Every statement of the store fits; one that does not is prepared again at each use.
 const CACHED_STATEMENTS: usize = 128;
+/// What a reading connection may keep of the file, in KiB (SQLite tells them from pages by the sign): the inner pages of
+/// a million memories and what one search reads. It is taken as it is needed.
+const READ_CACHE_KIB: i64 = -16_384;
 /// The write-ahead log is cut back to this after a checkpoint that emptied it.
 const WAL_KEPT_BYTES: i64 = 16 << 20;
 
@@ -71,6 +74,8 @@ impl Files {
         };
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+        // What a failing statement would be undone from: in a file it is five times what the memories themselves write.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         // What is deleted is overwritten too: `forget` promises that a text is gone from the file.
         connection.pragma_update(None, "secure_delete", true)?;
         Ok(connection)
@@ -79,6 +84,7 @@ impl Files {
     /// Opens a connection that only reads.
     pub(super) fn reader(&self) -> Result<Connection, StoreError> {
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.pragma_update(None, "cache_size", READ_CACHE_KIB)?;
         super::tokens::prepare(&connection)?;
         Ok(connection)
     }

@@ -9,7 +9,7 @@ use super::column::Text;
 use super::filters::Filters;
 use super::fulltext::{Index, Lists, words_of};
 use super::memory::row_of;
-use super::rank::{Match, Ranker, keep_best, keep_of};
+use super::rank::{Match, Ranker, boost, keep_best, keep_of};
 use super::tokens;
 use super::words::Words;
 use crate::model::{MemoryHit, MemoryId, MemoryPage, MemoryQuery, Origin, PoolName, WorkflowId};
@@ -18,13 +18,16 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-/// The most memories that are looked at one by one, about a microsecond each.
-const LOOKED_AT: usize = 4_000;
-/// About how many leaves of the index a query reads, about four microseconds each: a word that stands in all of a
-/// million memories fills as many.
-const LEAVES: u64 = 1_000;
+/// The most memories that are looked at one by one: each is two pages somewhere in a file of gigabytes, 5 to 10
+/// microseconds.
+const LOOKED_AT: usize = 500;
+/// About how many leaves of the index a query reads, about 10 microseconds each. A leaf holds a word for about 800
+/// memories.
+const LEAVES: u64 = 250;
 /// The most, with those that only hold an end of a list.
-const MOST_LEAVES: u32 = 1_500;
+const MOST_LEAVES: u32 = 500;
+/// The most lessons and notes that are preferred where not all matches are looked at.
+const MOST_KEPT: i64 = 10_000;
 /// What a lesson or a note counts more than an outcome: enough that a log full of the word (whose BM25 term frequency
 /// part ends at 2.2 times the idf) ranks below a short text that has it once (1.7 times).
 const KEPT_BOOST: f64 = 2.0;
@@ -100,7 +103,10 @@ fn ranked(
             keep_of(&mut found, few);
         }
         let count = found.len();
-        keep_best(&mut found, LOOKED_AT);
+        if count > LOOKED_AT {
+            boost(&mut found, &kept(db)?, KEPT_BOOST);
+            keep_best(&mut found, LOOKED_AT);
+        }
         let scored = scored(db, filters, &ranker, &found)?;
         Ok::<_, StoreError>((count, scored))
     };
@@ -120,6 +126,16 @@ fn ranked(
     }
     found.sort_by(|a, b| b.score.total_cmp(&a.score).then(b.m.cmp(&a.m)));
     Ok(found)
+}
+
+/// Returns the lessons and notes, so many at most that finding them costs no more than the rest, in their order.
+fn kept(db: &Connection) -> Result<Vec<i64>, StoreError> {
+    let mut statement =
+        db.prepare_cached("SELECT m FROM memories WHERE kind <> 'outcome' LIMIT ?1")?;
+    let rows = statement.query_map([MOST_KEPT], |row| row.get(0))?;
+    let mut rows = rows.collect::<Result<Vec<i64>, _>>()?;
+    rows.sort_unstable();
+    Ok(rows)
 }
 
 /// Looks at the rows of `found`, which are in their order.

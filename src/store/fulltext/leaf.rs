@@ -158,6 +158,15 @@ impl ListReader {
     }
 }
 
+/// Returns how many positions there are, where it can be told at a glance that all are in the first column: each is one
+/// byte then, and none changes the column.
+#[inline]
+pub(super) fn count_in_first_column(list: &[u8]) -> Option<usize> {
+    list.iter()
+        .all(|byte| (2..0x80).contains(byte))
+        .then_some(list.len())
+}
+
 /// Calls `visit` with the column and the offset of each position.
 #[inline]
 pub(super) fn positions(list: &[u8], mut visit: impl FnMut(u64, u64)) -> Result<(), Damage> {
@@ -180,6 +189,16 @@ pub(super) fn positions(list: &[u8], mut visit: impl FnMut(u64, u64)) -> Result<
 /// Reads SQLite's number of variable length: big-endian groups of seven bits, the ninth byte whole.
 #[inline]
 pub(super) fn varint(bytes: &[u8], at: &mut usize) -> Result<u64, Damage> {
+    match bytes.get(*at) {
+        Some(&byte) if byte < 0x80 => {
+            *at += 1;
+            Ok(u64::from(byte))
+        }
+        _ => long_varint(bytes, at),
+    }
+}
+
+fn long_varint(bytes: &[u8], at: &mut usize) -> Result<u64, Damage> {
     let mut value = 0;
     for place in 0..9 {
         let byte = *bytes.get(*at).ok_or(Damage("a number that ends early"))?;

@@ -1,6 +1,7 @@
 //! Which memories have a term, and how often: words, beginnings of words, phrases.
 
-use super::leaf::positions;
+use super::Damage;
+use super::leaf::{count_in_first_column, positions};
 use super::segments::{Index, Key};
 use crate::store::StoreError;
 use std::ops::RangeInclusive;
@@ -99,8 +100,12 @@ impl Lists {
     ) -> Result<Self, StoreError> {
         let keys: Vec<_> = terms.iter().map(Term::keys).collect();
         let mut spread = 0;
-        for key in keys.iter().flatten().flatten() {
-            spread += index.spread(key)?;
+        for words in &keys {
+            // The positions in a phrase take as much time again as the rows.
+            let times = if words.len() > 1 { 2 } else { 1 };
+            for key in words.iter().flatten() {
+                spread += times * index.spread(key)?;
+            }
         }
         let reach = reach(spread, leaves, stored);
         let mut lists = Vec::with_capacity(terms.len());
@@ -142,8 +147,7 @@ fn one_word(index: &mut Index<'_>, keys: &[Key], from: i64) -> Result<Vec<Entry>
         for key in keys {
             index.visit(segment, key, from, &mut |m, list| {
                 if m >= from {
-                    let mut frequency = 0.0;
-                    positions(list, |column, _| frequency += weight(column))?;
+                    let frequency = frequency(list)?;
                     sorted &= found.last().is_none_or(|last: &Entry| last.m < m);
                     found.push(Entry { m, frequency });
                 }
@@ -165,9 +169,32 @@ fn one_word(index: &mut Index<'_>, keys: &[Key], from: i64) -> Result<Vec<Entry>
     Ok(found)
 }
 
+/// Returns how often a word stands at `list`, each time by the weight of its column.
+#[expect(clippy::cast_precision_loss, reason = "no text has as many words")]
+fn frequency(list: &[u8]) -> Result<f32, Damage> {
+    if let Some(count) = count_in_first_column(list) {
+        return Ok(count as f32 * WEIGHTS[0]);
+    }
+    let mut frequency = 0.0;
+    positions(list, |column, _| frequency += weight(column))?;
+    Ok(frequency)
+}
+
 fn weight(column: u64) -> f32 {
     let column = usize::try_from(column).unwrap_or(usize::MAX);
     WEIGHTS.get(column).copied().unwrap_or(1.0)
+}
+
+/// Goes on in `list` from `place` over all that are `before` what is looked for, in steps that double.
+pub(in crate::store) fn gallop<T>(list: &[T], place: &mut usize, before: impl Fn(&T) -> bool) {
+    let (mut step, mut high) = (1, *place);
+    while list.get(high).is_some_and(&before) {
+        *place = high + 1;
+        high += step;
+        step *= 2;
+    }
+    let end = high.min(list.len());
+    *place += list[(*place).min(end)..end].partition_point(before);
 }
 
 /// Where a phrase may begin: the memory, then column and offset in one number.
@@ -223,7 +250,7 @@ fn starts_of(
                         place = 0;
                     }
                     before = m;
-                    place += known[place..].partition_point(|start| start.0 < m);
+                    gallop(known, &mut place, |start| start.0 < m);
                     if known.get(place).is_none_or(|start| start.0 != m) {
                         return Ok(());
                     }

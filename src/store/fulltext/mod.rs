@@ -10,7 +10,7 @@ mod leaf;
 mod lists;
 mod segments;
 
-pub(super) use lists::{Entry, Lists, Reach, Term};
+pub(super) use lists::{Entry, Lists, Reach, Term, gallop};
 pub(super) use segments::{Figures, Index, words_of};
 
 #[cfg(test)]

@@ -141,9 +141,31 @@ impl<'db> Index<'db> {
         for segment in self.segments() {
             let first = self.leaf_of(segment, key.bytes())?;
             let last = self.leaf_after(segment, &key.end())?;
-            spread += (last - first - 1).max(0).unsigned_abs();
+            if last - first <= 1 {
+                continue;
+            }
+            // What lies between may be the list of a word before.
+            let begins = match self.last_word(segment, first)?.map(|word| key.place(&word)) {
+                Some(Ordering::Equal) => first,
+                Some(Ordering::Less) if matches!(key, Key::Beginning(_)) => {
+                    self.leaf_after(segment, key.bytes())?
+                }
+                _ => last,
+            };
+            spread += (last - begins - 1).max(0).unsigned_abs();
         }
         Ok(spread)
+    }
+
+    /// Returns the word whose list may go on behind a leaf.
+    fn last_word(&mut self, segment: Segment, leaf: i64) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(segment, leaf)?;
+        self.leaf.words(&mut self.starts)?;
+        let mut word = Vec::new();
+        for (number, &start) in self.starts.iter().enumerate() {
+            self.leaf.word(&mut start.clone(), number == 0, &mut word)?;
+        }
+        Ok((!self.starts.is_empty()).then_some(word))
     }
 
     /// Returns the leaf on which `word` stands, if any does.

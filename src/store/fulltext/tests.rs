@@ -84,7 +84,7 @@ fn lists_that_are_too_long_are_read_from_their_newest_end() {
 fn no_more_leaves_are_read_than_are_allowed() {
     let dir = tempfile::tempdir().expect("a folder");
     let db = filled(dir.path(), 6_000);
-    let mut index = Index::open(&db, 3).expect("opened");
+    let mut index = Index::open(&db, 8).expect("opened");
     // All words begin alike: there are more leaves than rows of a list tell.
     let read =
         Lists::read(&mut index, &[term(&["word"], true)], u64::MAX, &(1..=6_000)).expect("read");
