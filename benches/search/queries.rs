@@ -163,7 +163,10 @@ fn filters(query: &MemoryQuery) -> (String, Vec<Value>) {
         );
     }
     if let Some(repo) = &query.repo {
-        add(" AND memories.repo LIKE ?", Value::from(format!("%/{repo}")));
+        add(
+            " AND memories.repo LIKE ?",
+            Value::from(format!("%/{repo}")),
+        );
     }
     if let Some(until) = query.until {
         add(" AND created_at_ms <= ?", Value::from(until.unix_ms()));
