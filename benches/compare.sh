@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 benches=("$@")
-[ $# -gt 0 ] || benches=(router cache spawn roundtrip workflows fanout footprint store)
+[ $# -gt 0 ] || benches=(router cache spawn roundtrip workflows fanout footprint store search)
 
 # A server in Python to compare with, in a folder of its own. Any python3 that can make one will do.
 fastmcp() {

@@ -1,24 +1,27 @@
-//! How many items per second can be journaled, how many memories stored, and how fast are they found?
+//! How many items per second can be journaled, and how many memories stored?
 //!
-//! `cargo bench --bench store`. Every figure is end to end through the store's handle, on a file of its own in the
-//! temporary folder. Baseline for the callers' sweep: one caller, who pays for every commit alone.
+//! End to end through the store's handle, on a file of its own in the temporary folder. Baseline of the callers' sweep:
+//! one caller, who pays for every commit alone. Searches are `benches/search`.
 
-use divan::Bencher;
-use divan::counter::ItemsCount;
+mod harness;
+
+use harness::corpus::memory;
+use harness::{Bench, Unit, rate};
 use mahavishnu::model::{
-    At, ItemRecord, ItemState, ItemWork, MemoryKind, MemoryQuery, NewMemory, PoolName, Work,
-    WorkflowId, WorkflowRecord,
+    At, ItemRecord, ItemState, ItemWork, PoolName, Work, WorkflowId, WorkflowRecord,
 };
 use mahavishnu::store::{Durability, Store, StoreOptions};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-fn main() {
-    divan::main();
-}
+/// How many callers journal at once.
+const CALLERS: [u32; 4] = [1, 8, 64, 512];
 
-/// Items of one measured run.
-const ITEMS: u32 = 2_000;
+fn main() {
+    let bench = Bench::new("store");
+    journaling(&bench);
+    inserting(&bench);
+}
 
 struct Fixture {
     runtime: Runtime,
@@ -58,7 +61,7 @@ fn item(item: u32, attempt: u32, state: ItemState) -> ItemRecord {
     }
 }
 
-async fn journal(store: &Store) -> WorkflowId {
+async fn journal(store: &Store, items: u32) -> WorkflowId {
     let settings = serde_json::from_value(serde_json::json!({"isolation": "in_place"}));
     let record = WorkflowRecord {
         id: WorkflowId::new(),
@@ -71,7 +74,7 @@ async fn journal(store: &Store) -> WorkflowId {
         arguments_hash: String::new(),
     };
     let id = record.id;
-    let items = (0..ITEMS).map(|n| {
+    let items = (0..items).map(|n| {
         let work = ItemWork {
             item: n,
             repo: format!("/repos/r{n}"),
@@ -85,83 +88,65 @@ async fn journal(store: &Store) -> WorkflowId {
 }
 
 /// Begins and ends every item, `callers` at a time.
-#[divan::bench(args = [1, 8, 64, 512], sample_count = 10, sample_size = 1)]
-fn begin_and_save(bencher: Bencher<'_, '_>, callers: u32) {
-    let fixture = fixture();
-    bencher
-        .counter(ItemsCount::new(ITEMS))
-        .with_inputs(|| fixture.runtime.block_on(journal(&fixture.store)))
-        .bench_values(|id| {
-            fixture.runtime.block_on(async {
-                let mut running = JoinSet::new();
-                for caller in 0..callers {
-                    let store = fixture.store.clone();
-                    running.spawn(async move {
-                        for n in (caller..ITEMS).step_by(callers as usize) {
-                            let begun = store.begin_attempt(id, item(n, 1, ItemState::Running));
-                            begun.await.expect("begun");
-                            let ended = vec![item(n, 1, ItemState::Succeeded)];
-                            store.save_items(id, ended).await.expect("saved");
-                        }
-                    });
-                }
-                running.join_all().await;
-            });
-        });
-}
-
-/// Memories of 25 words out of 5,000, some of them in most memories.
-fn memories(from: usize, count: usize) -> Vec<NewMemory> {
-    (from..from + count)
-        .map(|n| {
-            let mut text = String::from("build");
-            let mut state = n as u64 + 1;
-            for _ in 0..25 {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                text.push_str(&format!(" w{}", (state >> 33) % 5_000));
+async fn begin_and_save(store: &Store, id: WorkflowId, items: u32, callers: u32) {
+    let mut running = JoinSet::new();
+    for caller in 0..callers {
+        let store = store.clone();
+        running.spawn(async move {
+            for n in (caller..items).step_by(callers as usize) {
+                let begun = store.begin_attempt(id, item(n, 1, ItemState::Running));
+                begun.await.expect("begun");
+                let ended = vec![item(n, 1, ItemState::Succeeded)];
+                store.save_items(id, ended).await.expect("saved");
             }
-            NewMemory {
-                source_id: Some(n.to_string()),
-                ..NewMemory::new(MemoryKind::Outcome, text, pool(), "bench")
-            }
-        })
-        .collect()
-}
-
-#[divan::bench(args = [1, 100, 1_000], sample_count = 10, sample_size = 1)]
-fn insert_memories(bencher: Bencher<'_, '_>, batch: usize) {
-    let fixture = fixture();
-    let mut next = 0;
-    bencher
-        .counter(ItemsCount::new(batch))
-        .with_inputs(|| {
-            next += batch;
-            memories(next, batch)
-        })
-        .bench_local_values(|new| {
-            let stored = fixture.store.insert_memories(new, None);
-            fixture.runtime.block_on(stored).expect("stored")
         });
-}
-
-/// A rare word, two words, and a word that stands in every memory, over 10,000 and 100,000 memories.
-#[divan::bench(args = [("w77", 10_000), ("w77 w78", 10_000), ("build", 10_000),
-                       ("w77", 100_000), ("w77 w78", 100_000), ("build", 100_000)], sample_count = 50)]
-fn find(bencher: Bencher<'_, '_>, (text, count): (&str, usize)) {
-    let fixture = fixture();
-    for from in (0..count).step_by(1_000) {
-        let stored = fixture.store.insert_memories(memories(from, 1_000), None);
-        fixture.runtime.block_on(stored).expect("stored");
     }
-    let query = MemoryQuery {
-        text: text.to_owned(),
-        limit: 10,
-        ..MemoryQuery::default()
+    running.join_all().await;
+}
+
+fn journaling(bench: &Bench) {
+    let items = bench.size(2_000, 20);
+    let fixture = fixture();
+    let turn = |callers| {
+        let fixture = &fixture;
+        move || {
+            let id = fixture.runtime.block_on(journal(&fixture.store, items));
+            rate(items as usize, || {
+                fixture
+                    .runtime
+                    .block_on(begin_and_save(&fixture.store, id, items, callers))
+            })
+        }
     };
-    bencher.bench_local(|| {
-        let found = fixture.store.find_memories(query.clone());
-        fixture.runtime.block_on(found).expect("found")
-    });
+    for callers in CALLERS {
+        bench
+            .figure("items begun and ended, by callers", Unit::PerSecond)
+            .of(callers)
+            .rounds(5)
+            .add("mahavishnu", turn(callers))
+            .add("one caller", turn(1))
+            .run();
+    }
+}
+
+fn inserting(bench: &Bench) {
+    let batches: &[usize] = bench.size(&[1, 100, 1_000], &[1, 10]);
+    let (fixture, pool) = (fixture(), pool());
+    let mut next = 0;
+    for &batch in batches {
+        bench
+            .figure("memories stored, by batch", Unit::PerSecond)
+            .of(batch)
+            .add("mahavishnu", || {
+                let new = (next..next + batch)
+                    .map(|number| memory(&pool, number))
+                    .collect();
+                next += batch;
+                rate(batch, || {
+                    let stored = fixture.store.insert_memories(new, None);
+                    fixture.runtime.block_on(stored).expect("stored")
+                })
+            })
+            .run();
+    }
 }

@@ -29,7 +29,8 @@ const ASKED: usize = 40;
 const BARE_TIME: Duration = Duration::from_millis(300);
 
 fn main() {
-    let smoke = !std::env::args().any(|argument| argument == "--bench");
+    let asked = |flag: &str| std::env::args().any(|argument| argument == flag);
+    let smoke = asked("--test") || !asked("--bench");
     let runtime = Runtime::new().expect("a runtime");
     let sizes = if smoke { vec![1_000] } else { sizes() };
     for &size in &sizes {
