@@ -26,6 +26,8 @@ const LOOKED_AT: usize = 500;
 const LEAVES: u64 = 250;
 /// The most, with those that only hold an end of a list.
 const MOST_LEAVES: u32 = 500;
+/// The most memories that are taken for the few that a filter leaves: reading their numbers from an index costs little.
+const MOST_FEW: usize = 10_000;
 /// The most lessons and notes that are preferred where not all matches are looked at.
 const MOST_KEPT: i64 = 10_000;
 /// What a lesson or a note counts more than an outcome: enough that a log full of the word (whose BM25 term frequency
@@ -95,7 +97,7 @@ fn ranked(
         ));
     }
     let ranker = Ranker::new(&lists, reach, figures);
-    let few = filters.few(db, LOOKED_AT)?;
+    let few = filters.few(db, MOST_FEW)?;
     let matching = |which| {
         let mut found = ranker.candidates(which);
         found.retain(|candidate| candidate.m <= *cursor.stored.end());
@@ -181,12 +183,11 @@ fn newest(
     filters: &Filters,
     page: &mut MemoryPage,
 ) -> Result<Vec<Candidate>, StoreError> {
-    let few = filters.few(db, LOOKED_AT)?;
-    let source = match &few {
-        Some(few) => few.clone(),
+    let source = match filters.few(db, MOST_FEW)? {
+        Some(few) => few.into_iter().rev().collect(),
         None => filters.newest(db, *cursor.stored.end(), LOOKED_AT + 1)?,
     };
-    if few.is_none() && source.len() > LOOKED_AT {
+    if source.len() > LOOKED_AT {
         page.approximate = true;
         page.notes.push(format!(
             "only the newest {LOOKED_AT} memories were looked at: an `until` leads to older ones"
