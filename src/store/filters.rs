@@ -14,8 +14,8 @@ pub(super) struct Filters {
     pub(super) sql: String,
     /// What stands in `sql`, in the same order.
     pub(super) values: Vec<Value>,
-    /// Conditions that an index of `memories` answers alone, or a whole statement.
-    indexed: Vec<(String, Vec<Value>)>,
+    /// Which rows of which table each one leaves; an index alone tells their numbers.
+    indexed: Vec<(&'static str, String, Vec<Value>)>,
 }
 
 impl Filters {
@@ -28,10 +28,8 @@ impl Filters {
         filters.one_of("id", query.ids.iter().map(MemoryId::to_string), true);
         for tag in &query.tags {
             let tag = [Value::from(tag.clone())];
-            filters.indexed(
-                "m IN (SELECT m FROM memory_tags WHERE tag = ?)",
-                tag.clone(),
-            );
+            let tagged = ("memory_tags", "tag = ?".to_owned(), tag.to_vec());
+            filters.indexed.push(tagged);
             filters.add(
                 "EXISTS (SELECT 1 FROM memory_tags WHERE memory_tags.m = memories.m AND tag = ?)",
                 tag,
@@ -76,9 +74,9 @@ impl Filters {
 
     /// Returns the rows that one of the filters leaves, in their order, where that is at most `most`.
     pub(super) fn few(&self, db: &Connection, most: usize) -> Result<Option<Vec<i64>>, StoreError> {
-        for (condition, values) in &self.indexed {
+        for (table, condition, values) in &self.indexed {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT m FROM memories WHERE {condition} LIMIT {}",
+                "SELECT m FROM {table} WHERE {condition} LIMIT {}",
                 most + 1
             ))?;
             let rows = statement.query_map(params_from_iter(values), |row| row.get(0))?;
@@ -101,10 +99,10 @@ impl Filters {
         let ordered =
             |condition: &str| condition == "pool IN (?)" || condition.starts_with("created");
         let (mut sql, mut values) = (String::new(), vec![Value::from(last)]);
-        for (condition, of) in self
+        for (_, condition, of) in self
             .indexed
             .iter()
-            .filter(|(condition, _)| ordered(condition))
+            .filter(|(_, condition, _)| ordered(condition))
         {
             sql.push_str(" AND ");
             sql.push_str(condition);
@@ -124,8 +122,9 @@ impl Filters {
     }
 
     fn indexed(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
+        let values = values.into_iter().collect();
         self.indexed
-            .push((condition.to_owned(), values.into_iter().collect()));
+            .push(("memories", condition.to_owned(), values));
     }
 
     fn one_of(&mut self, column: &str, values: impl Iterator<Item = String>, indexed: bool) {

@@ -18,11 +18,9 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-/// The most memories that are looked at one by one: each is two pages somewhere in a file of gigabytes, 5 to 10
-/// microseconds.
+/// The most memories that are looked at one by one: each is two pages somewhere in a file of gigabytes.
 const LOOKED_AT: usize = 500;
-/// About how many leaves of the index a query reads, about 10 microseconds each. A leaf holds a word for about 800
-/// memories.
+/// About how many leaves of the index a query reads. A leaf holds a word for about 800 memories.
 const LEAVES: u64 = 250;
 /// The most, with those that only hold an end of a list.
 const MOST_LEAVES: u32 = 500;
@@ -116,8 +114,11 @@ fn ranked(
     if found.is_empty() && terms.len() > 1 {
         (count, found) = matching(Match::Any)?;
         if !found.is_empty() {
-            page.notes
-                .push("no memory has all of the words; these have some of them".to_owned());
+            let all = match reach.is_all() {
+                true => "no memory has all of the words",
+                false => "none of the memories that were looked at has all of the words",
+            };
+            page.notes.push(format!("{all}; these have some of them"));
         }
     }
     if count > LOOKED_AT {
