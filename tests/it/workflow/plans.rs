@@ -157,3 +157,21 @@ fn check_health_tells_of_worktrees_that_never_came_home() {
         "{detail}"
     );
 }
+
+#[test]
+fn a_hint_that_cannot_be_taken_is_refused_and_nothing_runs() {
+    let home = Home::with_config("");
+    home.repo("one");
+    let mut server = Server::start(&home);
+    let run = json!({"repo": "one", "command": ["false"], "wait_s": 30});
+    let ran = server.call("route_least_loaded", run).ok();
+    for hint in ["x".repeat(1 << 20), "try again".to_owned()] {
+        let resume = json!({"workflow_id": ran["workflow_id"], "hint": hint});
+        let error = server.call("resume_workflow", resume).error();
+        assert_eq!(error["field"], "hint", "{error:#}");
+    }
+    let told = json!({"workflow_id": ran["workflow_id"]});
+    let told = server.call("get_workflow", told).ok();
+    assert_eq!(told["items"][0]["attempt"], 1, "{told:#}");
+    assert_eq!(told["status"], "failed");
+}
