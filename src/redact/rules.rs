@@ -146,7 +146,7 @@ pub(super) const TABLE: &[Rule] = &[
     ),
     rule(
         "registry-token",
-        "tokens of package registries (npm, PyPI, crates.io, Docker Hub, RubyGems)",
+        "tokens of package registries (of Node, Python, Rust, Ruby and Docker)",
         Certain,
         r"(?-u:\b)(?:npm_[0-9A-Za-z]{36}|pypi-AgE[0-9A-Za-z_-]{40,}|cio[0-9A-Za-z]{32}(?-u:\b)|dckr_[a-z]{3}_[0-9A-Za-z_-]{20,}|rubygems_[0-9a-f]{48})",
     ),
