@@ -116,7 +116,7 @@ pub(super) async fn snapshot(
 }
 
 /// Writes the working copy, tracked and new, not ignored files, as a tree.
-pub(super) async fn working_tree(
+async fn working_tree(
     spot: &Spot<'_>,
     layout: &Layout,
     scratch: &Path,

@@ -329,18 +329,6 @@ impl Repos {
         self.0.maker().commit(worktree, message).await
     }
 
-    /// Returns the working copy, tracked and new, not ignored files, as a git tree's id: equal ids, equal files.
-    ///
-    /// Tells whether an `in_place` item has changed anything. Costs two git processes.
-    ///
-    /// # Errors
-    ///
-    /// What git and the system say.
-    pub async fn fingerprint(&self, repo: &RepoPath) -> Result<String, RepoError> {
-        let layout = Layout::of(repo)?;
-        base::working_tree(&Spot::user(&self.0.git, &layout), &layout, &self.0.scratch).await
-    }
-
     /// Returns the text of the difference between two commits or trees, at most `max_bytes` of it.
     ///
     /// # Errors
