@@ -152,5 +152,6 @@ fn call_command() -> Command {
         .subcommand_value_name("TOOL")
         .subcommand_help_heading("Tools")
         .disable_help_subcommand(true)
-        .subcommands(tools::all().iter().map(flags::command))
+        // A server's start does not pay for the schemas that the flags are made from.
+        .defer(|call| call.subcommands(tools::all().iter().map(flags::command)))
 }

@@ -1,7 +1,7 @@
 //! A tool's arguments as flags, made from its schema.
 
 use super::call::{Call, Follow};
-use crate::server::tools::ToolSpec;
+use crate::server::tools::{self, ToolSpec};
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -12,18 +12,24 @@ const TRAILING: &str = "command";
 
 /// Returns the subcommand of `spec`.
 pub(super) fn command(spec: &'static ToolSpec) -> Command {
-    let mut command = Command::new(spec.name)
+    Command::new(spec.name)
         .about(spec.title)
         .long_about(spec.description)
         .after_help(super::exit::HELP)
-        .arg(
-            Arg::new("json")
-                .long("json")
-                .value_name("OBJECT")
-                .help("All arguments as one JSON object; flags are laid over it"),
-        );
+        .defer(with_flags)
+}
+
+/// Adds the flags of the tool that `command` is named after.
+fn with_flags(command: Command) -> Command {
+    let spec = tools::find(command.get_name()).expect("a tool's subcommand has its name");
+    let mut command = command.arg(
+        Arg::new("json")
+            .long("json")
+            .value_name("OBJECT")
+            .help("All arguments as one JSON object; flags are laid over it"),
+    );
     for (name, schema) in properties(spec) {
-        if spec.input().get("properties").is_some() && !is_trailing(name, schema) {
+        if !is_trailing(name, schema) {
             command = command.arg(flag(name, schema));
         }
     }
