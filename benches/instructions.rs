@@ -19,7 +19,7 @@ use mahavishnu::orchestrator::router::{PoolSpec, Router};
 use mahavishnu::process::internals::{Frame, encoded, frame};
 use mahavishnu::server::internals::{decode_list_pools, encode_list_pools, pools};
 use mahavishnu::store::internals::words;
-use rmcp::model::{CallToolResult, JsonObject};
+use rmcp::model::JsonObject;
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -102,10 +102,8 @@ fn decode(arguments: JsonObject) -> Result<ListPools, Problem> {
 // From the result to the bytes that are sent.
 #[library_benchmark]
 #[bench::list_pools(args = (10), setup = pools, config = measured(173_162))]
-fn encode(result: ListPoolsResult) -> (CallToolResult, Vec<u8>) {
-    let answer = encode_list_pools(black_box(result));
-    let bytes = serde_json::to_vec(&answer).expect("an answer is JSON");
-    (answer, bytes)
+fn encode(result: ListPoolsResult) -> Vec<u8> {
+    encode_list_pools(black_box(result))
 }
 
 #[library_benchmark]

@@ -13,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::runtime::Runtime;
+use tokio::runtime::{self, Runtime};
 use tracing_subscriber::EnvFilter;
 
 /// The exit status where the config or a flag is wrong.
@@ -59,17 +59,22 @@ fn serve(flags: Overrides) -> Result<ExitCode, Box<dyn Error>> {
         home: sources.home,
         guardian_program: own_program()?,
     };
-    let runtime = Runtime::new()?;
-    let served = runtime.block_on(async {
-        let orchestrator = Orchestrator::open(setup)?;
-        let ended = stdio::serve(Arc::new(orchestrator.clone())).await;
-        orchestrator.close().await;
-        ended?;
-        Ok(ExitCode::SUCCESS)
-    });
-    // Reads of stdin that block (a file, a terminal) would keep the runtime, and with it the process.
-    runtime.shutdown_background();
-    served
+    let core = Runtime::new()?;
+    let front = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let orchestrator = {
+        let _entered = core.enter();
+        Orchestrator::open(setup)?
+    };
+    let tools = Arc::new(orchestrator.clone());
+    let ended = front.block_on(stdio::serve(tools, core.handle().clone()));
+    core.block_on(orchestrator.close());
+    // Reads of stdin that block (a file, a terminal) would keep the runtimes, and with them the process.
+    front.shutdown_background();
+    core.shutdown_background();
+    ended?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Returns the path of this very program, also where an update has replaced its file meanwhile.

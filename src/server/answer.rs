@@ -1,4 +1,4 @@
-//! Encoding: one object as text and as structure, never too large for a host.
+//! Encoding: one object as text, never too large for a host.
 
 use crate::error::Problem;
 use rmcp::model::{CallToolResult, ContentBlock};
@@ -13,28 +13,44 @@ const MAX_NOTICES: usize = 5;
 /// The most characters of a notice.
 const MAX_NOTICE_CHARS: usize = 300;
 
-/// Returns the answer of a call that did its work.
-pub(super) fn success(tool: &str, mut result: Value, notices: Vec<String>) -> CallToolResult {
-    add_notices(&mut result, notices);
-    let (structured, text) = fit(tool, result);
-    let mut answer = CallToolResult::success(vec![ContentBlock::text(text)]);
-    answer.structured_content = Some(structured);
-    answer
+/// Returns the answer of a call that did its work, whose result is the JSON object `result`.
+///
+/// Its structured content is left to whoever writes it: it is what the text says.
+pub(super) fn success(tool: &str, result: String, notices: Vec<String>) -> CallToolResult {
+    CallToolResult::success(vec![ContentBlock::text(fit(tool, result, notices))])
 }
 
 /// Returns the answer of a call whose arguments were refused or whose work failed.
 pub(super) fn failure(tool: &str, problem: &Problem, notices: Vec<String>) -> CallToolResult {
-    let mut result = json!({"error": problem});
-    add_notices(&mut result, notices);
-    let (structured, text) = fit(tool, result);
-    let mut answer = CallToolResult::error(vec![ContentBlock::text(text)]);
-    answer.structured_content = Some(structured);
-    answer
+    let result = text_of(&json!({"error": problem}));
+    CallToolResult::error(vec![ContentBlock::text(fit(tool, result, notices))])
 }
 
 /// Returns how many notices one answer takes.
 pub(super) fn notices_room() -> usize {
     MAX_NOTICES
+}
+
+/// Returns `result` with `notices`, cut until it fits.
+///
+/// The orchestrator pages its answers, so that this is a ceiling for what it did not foresee, such as a path of
+/// 4,000 characters: first texts are cut, then rows are dropped, and `truncated` says so.
+fn fit(tool: &str, result: String, notices: Vec<String>) -> String {
+    if notices.is_empty() && result.len() <= MAX_ANSWER_BYTES {
+        return result;
+    }
+    let mut tree = serde_json::from_str(&result).unwrap_or(Value::Null);
+    add_notices(&mut tree, notices);
+    let text = text_of(&tree);
+    if text.len() <= MAX_ANSWER_BYTES {
+        return text;
+    }
+    tracing::warn!(
+        tool,
+        bytes = text.len(),
+        "an answer is too large and is cut"
+    );
+    cut_down(tree)
 }
 
 fn add_notices(result: &mut Value, notices: Vec<String>) {
@@ -47,11 +63,7 @@ fn add_notices(result: &mut Value, notices: Vec<String>) {
     }
 }
 
-/// Returns `result` and its text, cut until the text fits.
-///
-/// The orchestrator pages its answers, so that this is a ceiling for what it did not foresee, such as a path of
-/// 4,000 characters: first texts are cut, then rows are dropped, and `truncated` says so.
-fn fit(tool: &str, mut result: Value) -> (Value, String) {
+fn cut_down(mut result: Value) -> String {
     const STEPS: [(usize, usize); 7] = [
         (2_000, 200),
         (1_000, 100),
@@ -61,15 +73,7 @@ fn fit(tool: &str, mut result: Value) -> (Value, String) {
         (100, 1),
         (50, 0),
     ];
-    let mut text = text_of(&result);
-    if text.len() <= MAX_ANSWER_BYTES {
-        return (result, text);
-    }
-    tracing::warn!(
-        tool,
-        bytes = text.len(),
-        "an answer is too large and is cut"
-    );
+    let mut text = String::new();
     for (chars, rows) in STEPS {
         shrink(&mut result, chars, rows);
         if let Value::Object(fields) = &mut result {
@@ -80,7 +84,7 @@ fn fit(tool: &str, mut result: Value) -> (Value, String) {
             break;
         }
     }
-    (result, text)
+    text
 }
 
 /// A tree of JSON values serialises without fail.
@@ -120,14 +124,12 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    fn texts(answer: &CallToolResult) -> (String, Value) {
-        let text = answer.content[0].as_text().expect("a text block");
-        let structured = answer.structured_content.clone().expect("structured");
-        (text.text.clone(), structured)
+    fn text(answer: &CallToolResult) -> &str {
+        &answer.content[0].as_text().expect("a text block").text
     }
 
     #[test]
-    fn text_and_structure_are_the_same_and_bounded() {
+    fn answers_are_bounded_and_say_when_they_are_cut() {
         let row = json!({"repo": "x".repeat(4_000), "n": 1});
         let huge = [
             json!({"status": "ok", "items": vec![row; 500]}),
@@ -135,31 +137,27 @@ mod tests {
             json!({"items": vec![json!([1, 2, 3]); 9_000]}),
         ];
         for result in huge {
-            let answer = success("t", result, vec!["n".repeat(9_000); 3]);
-            let (text, structured) = texts(&answer);
+            let answer = success("t", result.to_string(), vec!["n".repeat(9_000); 3]);
+            let text = text(&answer);
             assert!(text.len() <= MAX_ANSWER_BYTES, "{} bytes", text.len());
-            assert_eq!(
-                serde_json::from_str::<Value>(&text).expect("JSON"),
-                structured
-            );
-            assert_eq!(structured["truncated"], true);
+            let cut: Value = serde_json::from_str(text).expect("JSON");
+            assert_eq!(cut["truncated"], true);
         }
     }
 
     #[test]
     fn what_fits_is_not_touched() {
-        let result = json!({"b": 1, "a": [1, 2]});
-        let (text, structured) = texts(&success("t", result.clone(), vec![]));
-        assert_eq!(
-            (structured, text.as_str()),
-            (result, r#"{"b":1,"a":[1,2]}"#)
-        );
+        let result = r#"{"b":1,"a":[1,2]}"#;
+        assert_eq!(text(&success("t", result.into(), vec![])), result);
+        let told = success("t", result.into(), vec!["n".into()]);
+        assert_eq!(text(&told), r#"{"b":1,"a":[1,2],"notices":["n"]}"#);
     }
 
     #[test]
     fn failures_say_so() {
         let answer = failure("t", &Problem::new(ErrorKind::Busy, "full"), vec![]);
         assert_eq!(answer.is_error, Some(true));
-        assert_eq!(texts(&answer).1["error"]["kind"], "busy");
+        let failure: Value = serde_json::from_str(text(&answer)).expect("JSON");
+        assert_eq!(failure["error"]["kind"], "busy");
     }
 }

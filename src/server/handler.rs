@@ -7,6 +7,7 @@ use super::{answer, hosts, progress, resources, tools};
 use crate::api::{Caller, Interrupt, Tools};
 use crate::error::{ErrorKind, Problem, nearest};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult,
     CancelledNotificationParam, Implementation, JsonObject, ListResourceTemplatesResult,
@@ -21,6 +22,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 /// How long a host of the new era may keep the lists of tools and templates: they change only with the program.
@@ -41,6 +43,7 @@ pub struct Connection {
 /// One connection's handler.
 pub struct McpServer {
     tools: Arc<dyn Tools>,
+    runtime: Handle,
     connection: Connection,
     cancels: Cancels,
     // A std mutex: it is held to push or drain, never across an await.
@@ -48,10 +51,11 @@ pub struct McpServer {
 }
 
 impl McpServer {
-    /// Returns the handler of `connection`, which calls `tools`.
-    pub fn new(tools: Arc<dyn Tools>, connection: Connection) -> Self {
+    /// Returns the handler of `connection`, which calls `tools`; what these spawn, and their timers, belong to `runtime`.
+    pub fn new(tools: Arc<dyn Tools>, runtime: Handle, connection: Connection) -> Self {
         Self {
             tools,
+            runtime,
             connection,
             cancels: Cancels::default(),
             notices: Mutex::default(),
@@ -70,6 +74,7 @@ impl McpServer {
     ) -> CallToolResult {
         let caller = caller(context);
         let work = spec.call(self.tools.as_ref(), arguments, &caller);
+        let work = within(&self.runtime, work);
         let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
         let result = match futures_util::poll!(work.as_mut()) {
             Poll::Ready(result) => result,
@@ -111,7 +116,7 @@ impl McpServer {
     fn encode(
         &self,
         spec: &ToolSpec,
-        result: std::thread::Result<Result<Value, Problem>>,
+        result: std::thread::Result<Result<String, Problem>>,
         lost: bool,
     ) -> CallToolResult {
         let result = result.unwrap_or_else(|panic| Err(panicked(spec.name, panic.as_ref())));
@@ -127,11 +132,12 @@ impl McpServer {
     }
 
     /// Keeps what the host will not see of an answer it no longer waits for.
-    fn note_lost(&self, spec: &ToolSpec, result: &Result<Value, Problem>) {
+    fn note_lost(&self, spec: &ToolSpec, result: &Result<String, Problem>) {
         let Ok(result) = result else { return };
         if spec.effect.is_read_only() {
             return;
         }
+        let result: Value = serde_json::from_str(result).unwrap_or_default();
         let notice = match result.get("workflow_id").and_then(Value::as_str) {
             Some(id) => format!(
                 "the answer of an earlier {} was not delivered: it is workflow {id}; see get_workflow",
@@ -159,6 +165,18 @@ impl McpServer {
     fn lock(&self) -> MutexGuard<'_, Vec<String>> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Polls `work` where it is awaited, with all that it spawns, and its timers, on `runtime`: the connection's own thread
+/// answers without waking another, and what a call sets off runs beside it.
+fn within<'a, T: 'a>(
+    runtime: &'a Handle,
+    mut work: BoxFuture<'a, T>,
+) -> impl Future<Output = T> + Send + 'a {
+    std::future::poll_fn(move |cx| {
+        let _entered = runtime.enter();
+        work.as_mut().poll(cx)
+    })
 }
 
 /// Returns who calls.
@@ -254,11 +272,8 @@ impl ServerHandler for McpServer {
     ) -> Result<ListResourcesResult, ErrorData> {
         let cursor = request.and_then(|request| request.cursor);
         let caller = caller(&context);
-        looking(
-            &context,
-            resources::list(self.tools.as_ref(), cursor, &caller),
-        )
-        .await
+        let list = resources::list(self.tools.as_ref(), cursor, &caller);
+        looking(&context, within(&self.runtime, Box::pin(list))).await
     }
 
     async fn read_resource(
@@ -268,6 +283,7 @@ impl ServerHandler for McpServer {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let caller = caller(&context);
         let read = resources::read(self.tools.as_ref(), &request.uri, &caller);
+        let read = within(&self.runtime, Box::pin(read));
         looking(&context, read).await.map(Into::into)
     }
 

@@ -1,9 +1,9 @@
 //! What the instruction counts reach and nothing else may.
 
-use super::{answer, decode, tools};
+use super::{answer, decode, line, tools};
 use crate::api::{Health, ListPools, ListPoolsResult, PoolRow};
 use crate::error::Problem;
-use rmcp::model::{CallToolResult, JsonObject};
+use rmcp::model::{JsonObject, JsonRpcMessage, NumberOrString};
 
 /// Reads the arguments of `list_pools`.
 ///
@@ -41,8 +41,12 @@ pub fn pools(count: u32) -> ListPoolsResult {
     }
 }
 
-/// Encodes a result as the tool's answer.
-pub fn encode_list_pools(result: ListPoolsResult) -> CallToolResult {
-    let result = serde_json::to_value(result).expect("a result is JSON");
-    answer::success("list_pools", result, Vec::new())
+/// Writes a result as the tool's answer, as the client reads it.
+pub fn encode_list_pools(result: ListPoolsResult) -> Vec<u8> {
+    let result = serde_json::to_string(&result).expect("a result is JSON");
+    let answer = answer::success("list_pools", result, Vec::new());
+    let message = JsonRpcMessage::response(answer.into(), NumberOrString::Number(1));
+    let mut bytes = Vec::new();
+    line::append(&message, &mut bytes).expect("a message is JSON");
+    bytes
 }

@@ -12,6 +12,7 @@ mod instructions;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+mod line;
 mod progress;
 mod resources;
 mod schema;

@@ -12,6 +12,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -28,7 +29,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
             Ok(ExitCode::from(cli::call::run(&server, *call).await?))
         }
         Ok(_) => {
-            let ended = stdio::serve(Arc::new(Faulty::default())).await?;
+            let ended = stdio::serve(Arc::new(Faulty::default()), Handle::current()).await?;
             eprintln!("ended: {ended:?}");
             std::process::exit(0);
         }

@@ -1,13 +1,18 @@
-//! A transport that stops reading while the client does not read.
+//! The transport: rmcp reads, one outbox writes, and nothing more is read while the client does not.
 
+use super::MAX_LINE_BYTES;
+use super::outbox::Outbox;
+use crate::server::line;
 use rmcp::RoleServer;
 use rmcp::model::JsonRpcMessage;
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use rmcp::transport::async_rw::AsyncRwTransport;
+use std::future::{Ready, ready};
+use std::io;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How many messages may wait to be written before nothing more is read.
@@ -20,74 +25,70 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 /// while a write is stuck.
 ///
 /// It also drops what is no request before the first request, which rmcp takes for a reason to end the process.
-pub struct Gate<T> {
-    inner: T,
-    waiting: Arc<Waiting>,
+pub(super) struct Gate<R: AsyncRead> {
+    incoming: AsyncRwTransport<RoleServer, R, Outbox>,
+    outbox: Outbox,
     input_ended: CancellationToken,
+    /// Fires when nothing can be written any more: the client is gone.
+    deaf: CancellationToken,
+    _writing: JoinSet<()>,
     begun: bool,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    writes: AtomicUsize,
-    fewer: Notify,
-}
-
-/// One write that waits; counted until it is dropped, whether it ended or not.
-struct Write(Arc<Waiting>);
-
-impl Write {
-    fn begin(waiting: &Arc<Waiting>) -> Self {
-        waiting.writes.fetch_add(1, Ordering::AcqRel);
-        Self(waiting.clone())
-    }
-}
-
-impl Drop for Write {
-    fn drop(&mut self) {
-        self.0.writes.fetch_sub(1, Ordering::AcqRel);
-        self.0.fewer.notify_one();
-    }
-}
-
-impl<T> Gate<T> {
-    /// Returns the gate before `inner`; it fires `input_ended` at the end of the input.
-    pub fn new(inner: T, input_ended: CancellationToken) -> Self {
+impl<R: AsyncRead + Unpin + Send> Gate<R> {
+    /// Returns the transport over both streams; it fires `input_ended` at the end of the input. Needs a tokio runtime, which
+    /// the writing goes on in.
+    pub(super) fn new(
+        reader: R,
+        mut writer: impl AsyncWrite + Unpin + Send + 'static,
+        input_ended: CancellationToken,
+    ) -> Self {
+        let outbox = Outbox::new();
+        let deaf = CancellationToken::new();
+        let (emptied, gone) = (outbox.clone(), deaf.clone());
+        let mut writing = JoinSet::new();
+        writing.spawn(async move {
+            if let Err(error) = emptied.empty_into(&mut writer).await {
+                tracing::info!(%error, "stdout is closed");
+            }
+            gone.cancel();
+        });
         Self {
-            inner,
-            waiting: Arc::default(),
+            incoming: AsyncRwTransport::new_server(reader, outbox.clone())
+                .with_max_line_length(MAX_LINE_BYTES),
+            outbox,
             input_ended,
+            deaf,
+            _writing: writing,
             begun: false,
         }
     }
+
+    /// Returns the next message, once there is room for an answer.
+    async fn next(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        self.outbox.fewer_than(MAX_WAITING).await;
+        self.incoming.receive().await
+    }
 }
 
-impl<T: Transport<RoleServer>> Transport<RoleServer> for Gate<T> {
-    type Error = T::Error;
+impl<R: AsyncRead + Unpin + Send> Transport<RoleServer> for Gate<R> {
+    type Error = io::Error;
 
     fn send(
         &mut self,
         item: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        let write = Write::begin(&self.waiting);
-        let sent = self.inner.send(item);
-        async move {
-            let result = sent.await;
-            drop(write);
-            result
-        }
+        self.encode(&item)
     }
 
     /// # Cancel safety
     ///
-    /// As safe as the inner transport's: nothing is taken before the inner call.
+    /// As safe as rmcp's: nothing is taken before its call.
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        let deaf = self.deaf.clone();
         loop {
-            // `notify_one` keeps a permit, so a write that ends between the look and the wait is not missed.
-            while self.waiting.writes.load(Ordering::Acquire) >= MAX_WAITING {
-                self.waiting.fewer.notified().await;
-            }
-            let Some(message) = self.inner.receive().await else {
+            let message = deaf.run_until_cancelled(self.next()).await.flatten();
+            let Some(message) = message else {
                 self.input_ended.cancel();
                 return None;
             };
@@ -100,12 +101,20 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Gate<T> {
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {
-        match tokio::time::timeout(CLOSE_WITHIN, self.inner.close()).await {
-            Ok(closed) => closed,
-            Err(_) => {
-                tracing::warn!("stdout was not read; what waited to be written is lost");
-                Ok(())
-            }
+        let written = tokio::time::timeout(CLOSE_WITHIN, self.outbox.fewer_than(1));
+        if !matches!(self.deaf.run_until_cancelled(written).await, Some(Ok(()))) {
+            tracing::warn!("stdout was not read; what waited to be written is lost");
         }
+        Ok(())
+    }
+}
+
+impl<R: AsyncRead> Gate<R> {
+    fn encode(&self, item: &TxJsonRpcMessage<RoleServer>) -> Ready<io::Result<()>> {
+        if self.deaf.is_cancelled() {
+            return ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let added = self.outbox.add(|waiting| line::append(item, waiting));
+        ready(added.map_err(io::Error::from))
     }
 }

@@ -4,19 +4,19 @@
 //! can share it.
 
 mod gate;
+mod outbox;
 mod streams;
 mod watchdog;
-
-pub use gate::Gate;
 
 use super::{Connection, McpServer};
 use crate::api::Tools;
 use crate::shutdown::Signals;
+use gate::Gate;
 use rmcp::service::ServerInitializeError;
-use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::{ServiceExt, service::RunningService};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 /// The longest message a client may send, in bytes: far more than any sensible call, far less than memory.
@@ -55,19 +55,20 @@ pub enum StdioError {
 
 /// Serves one client on stdin and stdout until it goes or a signal comes; answers in flight are flushed.
 ///
+/// Belongs on a runtime of one thread, which spares every call the wake-ups between threads; what the tools spawn runs on
+/// `runtime`.
+///
 /// # Errors
 ///
 /// [`StdioError`] where the streams, the signals or the greeting fail. A client that goes before its greeting is no error.
-pub async fn serve(tools: Arc<dyn Tools>) -> Result<Ended, StdioError> {
+pub async fn serve(tools: Arc<dyn Tools>, runtime: Handle) -> Result<Ended, StdioError> {
     let mut signals = Signals::listen().map_err(StdioError::Signals)?;
     let (reader, writer) = streams::open().map_err(StdioError::Streams)?;
     watchdog::start().map_err(StdioError::Streams)?;
-    let transport =
-        AsyncRwTransport::new_server(reader, writer).with_max_line_length(MAX_LINE_BYTES);
     let connection = Connection::default();
-    let gate = Gate::new(transport, connection.mute.clone());
+    let gate = Gate::new(reader, writer, connection.mute.clone());
     let stop = CancellationToken::new();
-    let server = McpServer::new(tools, connection.clone());
+    let server = McpServer::new(tools, runtime, connection.clone());
     let greeting = server.serve_with_ct(gate, stop.clone());
     let service = tokio::select! {
         greeted = greeting => match greeted {

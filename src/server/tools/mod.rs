@@ -14,7 +14,6 @@ use rmcp::model::{JsonObject, MetaObject, Tool, ToolAnnotations};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use std::sync::{Arc, LazyLock};
 
 /// What calling a tool can do to the world; shown to hosts as annotations.
@@ -67,10 +66,13 @@ type Handler = Box<
             &'a dyn Tools,
             JsonObject,
             &'a Caller,
-        ) -> BoxFuture<'a, Result<Value, Problem>>
+        ) -> BoxFuture<'a, Result<String, Problem>>
         + Send
         + Sync,
 >;
+
+/// Made when it is first asked for: most of a process's life needs none, or one.
+type Schema = LazyLock<Arc<JsonObject>>;
 
 /// One tool.
 pub struct ToolSpec {
@@ -84,8 +86,8 @@ pub struct ToolSpec {
     pub search_hint: &'static str,
     /// What calling it can do to the world.
     pub effect: Effect,
-    input: Arc<JsonObject>,
-    output: Arc<JsonObject>,
+    input: Schema,
+    output: Schema,
     handler: Handler,
 }
 
@@ -104,14 +106,14 @@ impl ToolSpec {
             description: about.description,
             search_hint: about.search_hint,
             effect: about.effect,
-            input: Arc::new(schema::input::<A>()),
-            output: Arc::new(schema::output::<R>()),
+            input: LazyLock::new(|| Arc::new(schema::input::<A>())),
+            output: LazyLock::new(|| Arc::new(schema::output::<R>())),
             handler: Box::new(move |spec, tools, arguments, caller| {
                 Box::pin(async move {
                     let arguments = decode::arguments(spec, arguments)?;
                     let result = method(tools, arguments, caller).await;
                     let result = result.map_err(|problem| decode::explained(spec, problem))?;
-                    serde_json::to_value(result).map_err(|error| {
+                    serde_json::to_string(&result).map_err(|error| {
                         Problem::new(ErrorKind::Internal, format!("encode the answer: {error}"))
                     })
                 })
@@ -134,20 +136,20 @@ impl ToolSpec {
         let mut meta = MetaObject::new();
         meta.0
             .insert("anthropic/searchHint".into(), self.search_hint.into());
-        Tool::new(self.name, self.description, self.input.clone())
+        Tool::new(self.name, self.description, Arc::clone(&self.input))
             .with_title(self.title)
-            .with_raw_output_schema(self.output.clone())
+            .with_raw_output_schema(Arc::clone(&self.output))
             .with_annotations(self.effect.annotations(self.title))
             .with_meta(meta)
     }
 
-    /// Decodes `arguments`, calls the tool and encodes its result.
+    /// Decodes `arguments`, calls the tool and encodes its result as JSON.
     pub(super) fn call<'a>(
         &'a self,
         tools: &'a (dyn Tools + 'static),
         arguments: JsonObject,
         caller: &'a Caller,
-    ) -> BoxFuture<'a, Result<Value, Problem>> {
+    ) -> BoxFuture<'a, Result<String, Problem>> {
         (self.handler)(self, tools, arguments, caller)
     }
 }
@@ -176,6 +178,7 @@ pub fn find(name: &str) -> Option<&'static ToolSpec> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
     use std::collections::HashSet;
 
     #[test]
