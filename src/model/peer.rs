@@ -18,6 +18,14 @@ pub struct SenderState {
     pub slowest: Duration,
 }
 
+impl SenderState {
+    /// Returns how many calls in flight the peer was found to be worth, where it was up and there was anything to find.
+    pub fn pace(&self) -> Option<usize> {
+        let limit = usize::try_from(self.limit).ok()?;
+        (limit > 1 && self.down_since.is_none()).then_some(limit)
+    }
+}
+
 /// What all servers of one state directory know of a peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerState {

@@ -5,7 +5,7 @@ use super::parts::{DeliverySettings, Link, Outbox, Peer, Undelivered};
 use super::send::{Done, Sent, send};
 use super::verdict::Judge;
 use crate::error::{Fault, Problem};
-use crate::model::{At, MemoryId, OutboxEntry};
+use crate::model::{At, MemoryId, OutboxEntry, SenderState};
 use crate::resilience::{Backoff, Breaker, BreakerState};
 use crate::session_buddy::PeerError;
 use std::collections::VecDeque;
@@ -33,23 +33,23 @@ pub struct Delivery<O, P> {
 }
 
 impl<O: Outbox, P: Peer> Delivery<O, P> {
-    /// Returns a sender that is not running yet; an earlier one's slowest store lately took as long as `slowest`.
+    /// Returns a sender that is not running yet; `known` is how an earlier one stood.
     pub fn new(
         outbox: O,
         peer: P,
         settings: DeliverySettings,
         link: Link,
-        slowest: Duration,
+        known: &SenderState,
     ) -> Self {
         let (first, longest) = settings.probe_pause;
         let probes = Backoff::new(first, longest, settings.seed);
         Self {
             restarts: peer.restarts(),
-            judge: Judge::new(&settings, slowest),
+            judge: Judge::new(&settings, known.slowest),
             outbox,
             peer,
             link,
-            pace: Pace::new(settings.in_flight),
+            pace: Pace::new(settings.in_flight, known.pace()),
             breaker: Breaker::new(settings.breaker_threshold, probes),
             calls: JoinSet::new(),
             leased: VecDeque::new(),

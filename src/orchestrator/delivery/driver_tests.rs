@@ -28,13 +28,13 @@ fn start(outbox: &MemoryOutbox, peer: &FakePeer) -> Running {
         seed: 1,
         ..DeliverySettings::default()
     };
-    let slowest = Duration::ZERO;
+    let unknown = SenderState::default();
     let delivery = Delivery::new(
         outbox.clone(),
         peer.clone(),
         settings,
         link.clone(),
-        slowest,
+        &unknown,
     );
     let mut tasks = JoinSet::new();
     tasks.spawn(delivery.run());

@@ -156,7 +156,7 @@ impl Forwarder {
         });
         let outbox = PeerOutbox::new(self.store.clone(), self.peer.clone());
         let (buddy, settings) = (self.buddy.clone(), self.settings.clone());
-        let delivery = Delivery::new(outbox, buddy, settings, self.link.clone(), known.slowest);
+        let delivery = Delivery::new(outbox, buddy, settings, self.link.clone(), &known);
         let sent = tokio::select! {
             sent = delivery.run() => sent,
             never = self.tell_others(known) => match never {},

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 /// Hill climbing on measured throughput, in rounds of calls. Latency is not looked at: calls of very different sizes make
 /// it useless, while their throughput still shows whether more in flight gets more done.
 ///
-/// *Ramp*: four times as many each round for as long as that gets at least a quarter more done; a peer that takes
-/// 500 at once is reached in six rounds. *Settled*: rounds at the best known concurrency, between them trials a step
+/// *Ramp*: eight times as many each round for as long as that gets at least a quarter more done; a peer that takes
+/// 500 at once is reached in four rounds. It ends at as many calls as, at the pace of a call that waits for no other, do
+/// the most that was reached (Little's law). *Settled*: rounds at the best known concurrency, between them trials a step
 /// above and below it; a step that succeeds is taken again, twice as large, one that fails is halved. Above is taken when
 /// it gains half of what it could, below when it loses less than a quarter of what it could, so that in doubt the lower
 /// one wins and a peer that works on one call at a time ends near one. A failure halves it.
@@ -20,6 +21,8 @@ pub struct Pace {
     limit: usize,
     phase: Phase,
     climb: Climb,
+    /// The largest ramp round in which no call waited for another: its calls and what it reached.
+    unqueued: Option<(usize, f64)>,
     round: Round,
     in_flight: usize,
 }
@@ -53,19 +56,60 @@ struct Climb {
 #[derive(Debug)]
 struct Round {
     number: u64,
-    /// When measuring began; before that, calls of the round before are still in flight.
-    began: Option<Instant>,
-    /// How many calls are to end before measuring begins.
-    warm_up: usize,
-    /// How many calls ended while measuring.
-    ended: usize,
-    /// How many of them, started in this round, make it complete.
-    sample: usize,
+    /// Whether calls of the round before may still be in flight, so that nothing is measured yet.
+    warming_up: bool,
+    /// How many calls are to end before the round, or its warming up, can be over.
+    left: usize,
+    window: Window,
 }
 
-/// What makes another ramp round worth it: four times the calls, at least this much more done.
-const RAMP_FACTOR: usize = 4;
+/// The calls that ended since an instant.
+#[derive(Debug, Clone, Copy, Default)]
+struct Window {
+    began: Option<Instant>,
+    last: Option<Instant>,
+    ended: usize,
+}
+
+impl Window {
+    fn since(began: Option<Instant>) -> Self {
+        Self {
+            began,
+            last: began,
+            ended: 0,
+        }
+    }
+
+    fn count(&mut self, now: Instant) {
+        self.began.get_or_insert(now);
+        self.last = Some(now);
+        self.ended += 1;
+    }
+
+    fn length(&self) -> Duration {
+        let length = self.began.zip(self.last);
+        length.map_or(Duration::ZERO, |(began, last)| last - began)
+    }
+
+    /// Returns whether a call that ends at `now` is no part of a wave: calls that started together often end together,
+    /// and a rate over a part of a wave is that of no window.
+    fn pauses_before(&self, now: Instant) -> bool {
+        let pause = self.last.map_or(Duration::ZERO, |last| now - last);
+        pause * 2 * u32::try_from(self.ended).unwrap_or(u32::MAX) > self.length()
+    }
+
+    fn rate(&self) -> f64 {
+        self.ended as f64 / self.length().as_secs_f64().max(1e-6)
+    }
+}
+
+/// What makes another ramp round worth it: eight times the calls, at least this much more done.
+const RAMP_FACTOR: usize = 8;
 const RAMP_GAIN: f64 = 1.25;
+/// Which share of the gain that more calls could bring must be there for them not to wait for each other.
+const UNQUEUED: f64 = 0.75;
+/// How many more calls than are worked on keep a peer from waiting for the next.
+const SPARE: f64 = 1.25;
 /// How long a call may have to wait at a peer that turns out to do no more than before, in seconds: well below any call's
 /// deadline, so that looking for more never makes a call unclear.
 const LONGEST_WAIT: f64 = 15.0;
@@ -77,23 +121,28 @@ const STRIDE: (f64, f64) = (0.125, 1.0);
 const REST: (u32, u32) = (1, 8);
 
 impl Pace {
-    /// Returns a pace that begins at `bounds.0` and stays within `bounds`, both at least 1.
-    pub fn new(bounds: (usize, usize)) -> Self {
+    /// Returns a pace that stays within `bounds`, both at least 1; it begins at what was the best for this peer lately
+    /// (`known`), else at `bounds.0`.
+    pub fn new(bounds: (usize, usize), known: Option<usize>) -> Self {
         let low = bounds.0.max(1);
         let mut pace = Self {
             bounds: (low, bounds.1.max(low)),
             limit: low,
             phase: Phase::Ramp { before: None },
             climb: Climb::new(),
+            unqueued: None,
             round: Round {
                 number: 0,
-                began: None,
-                warm_up: 0,
-                ended: 0,
-                sample: 0,
+                warming_up: false,
+                left: 0,
+                window: Window::default(),
             },
             in_flight: 0,
         };
+        if let Some(known) = known {
+            pace.climb.stride = STRIDE.0;
+            pace.settle_at(known);
+        }
         pace.begin_round(None);
         pace
     }
@@ -106,8 +155,8 @@ impl Pace {
     /// Takes note that a call is started.
     pub fn started(&mut self, now: Instant) -> Ticket {
         self.in_flight += 1;
-        if self.round.warm_up == 0 {
-            self.round.began.get_or_insert(now);
+        if !self.round.warming_up {
+            self.round.window.began.get_or_insert(now);
         }
         Ticket(self.round.number)
     }
@@ -120,26 +169,37 @@ impl Pace {
             self.begin_round(None);
             return;
         }
-        if self.round.warm_up > 0 {
-            self.round.warm_up -= 1;
-            if self.round.warm_up == 0 {
-                self.round.began = Some(now);
+        match self.phase {
+            Phase::Ramp { .. } => self.ended_in_ramp(ticket, now),
+            _ => self.ended_in_round(now),
+        }
+    }
+
+    /// A ramp has no time for waves: its round is over when the calls it added have ended.
+    fn ended_in_ramp(&mut self, ticket: Ticket, now: Instant) {
+        self.round.window.count(now);
+        if ticket.0 == self.round.number {
+            self.round.left = self.round.left.saturating_sub(1);
+        }
+        if self.round.left == 0 {
+            self.judge(self.round.window.rate());
+            self.begin_round(None);
+        }
+    }
+
+    fn ended_in_round(&mut self, now: Instant) {
+        let window = self.round.window;
+        if self.round.left == 0 && window.pauses_before(now) {
+            if self.round.warming_up {
+                self.measure_since(window.last);
+            } else {
+                let before = self.limit;
+                self.judge(window.rate());
+                self.begin_round((before == self.limit).then_some(window.last).flatten());
             }
-            return;
         }
-        self.round.ended += 1;
-        // A ramp round ends when the calls it added have ended; any other counts all calls.
-        if ticket.0 == self.round.number || !matches!(self.phase, Phase::Ramp { .. }) {
-            self.round.sample = self.round.sample.saturating_sub(1);
-        }
-        if self.round.sample == 0 {
-            let length = self.round.began.map_or(Duration::ZERO, |began| now - began);
-            let rate = self.round.ended as f64 / length.as_secs_f64().max(1e-6);
-            let before = self.limit;
-            self.judge(rate);
-            let unchanged = before == self.limit && !matches!(self.phase, Phase::Ramp { .. });
-            self.begin_round(unchanged.then_some(now));
-        }
+        self.round.left = self.round.left.saturating_sub(1);
+        self.round.window.count(now);
     }
 
     /// Takes note that a call failed in a way that may be the peer's overload.
@@ -163,27 +223,29 @@ impl Pace {
         self.limit = self.bounds.0;
         self.phase = Phase::Ramp { before: None };
         self.climb = Climb::new();
+        self.unqueued = None;
         self.begin_round(None);
     }
 
     /// Begins a round; `goes_on` when nothing changed, so that measuring goes on from that instant.
     fn begin_round(&mut self, goes_on: Option<Instant>) {
+        self.round.number += 1;
         let ramp = matches!(self.phase, Phase::Ramp { .. });
-        self.round = Round {
-            number: self.round.number + 1,
-            began: goes_on,
-            // What is in flight at a change ends at the old pace. A ramp has no time to wait for that.
-            warm_up: if ramp || goes_on.is_some() {
-                0
-            } else {
-                self.in_flight.max(self.limit)
-            },
-            ended: 0,
-            sample: if ramp {
-                self.limit.saturating_sub(self.in_flight).max(1)
-            } else {
-                (2 * self.limit).max(MIN_SAMPLE)
-            },
+        if ramp || goes_on.is_some() {
+            return self.measure_since(goes_on);
+        }
+        // What is in flight at a change ends at the old pace.
+        self.round.warming_up = true;
+        self.round.left = self.in_flight.max(self.limit);
+        self.round.window = Window::default();
+    }
+
+    fn measure_since(&mut self, began: Option<Instant>) {
+        self.round.warming_up = false;
+        self.round.window = Window::since(began);
+        self.round.left = match self.phase {
+            Phase::Ramp { .. } => self.limit.saturating_sub(self.in_flight).max(1),
+            _ => (2 * self.limit).max(MIN_SAMPLE),
         };
     }
 
@@ -202,21 +264,37 @@ impl Pace {
     }
 
     fn judge_ramp(&mut self, rate: f64, before: Option<(usize, f64)>) {
+        let round = (self.limit, rate);
+        let scaled = |(calls, reached): (usize, f64)| {
+            let gain = self.limit as f64 / calls as f64;
+            rate >= reached * gain * UNQUEUED
+        };
+        if self.unqueued.is_none_or(scaled) {
+            self.unqueued = Some(round);
+        }
         match before {
-            // The best lies somewhere above the last that was worth it.
-            Some((base, reached)) if rate < reached * RAMP_GAIN => self.settle_at(base),
-            _ if self.limit == self.bounds.1 => self.settle_at(self.limit),
+            Some(best) if rate < best.1 * RAMP_GAIN => self.end_ramp(best, rate.max(best.1)),
+            _ if self.limit == self.bounds.1 => self.end_ramp(round, rate),
             _ if (self.limit * RAMP_FACTOR) as f64 > rate * LONGEST_WAIT => {
-                self.climb.rate = Some(rate);
-                self.settle_at(self.limit);
+                self.end_ramp(round, rate);
             }
             _ => {
                 self.phase = Phase::Ramp {
-                    before: Some((self.limit, rate)),
+                    before: Some(round),
                 };
                 self.set(self.limit * RAMP_FACTOR);
             }
         }
+    }
+
+    /// Settles at as many calls as reach `rate` without waiting for each other. Where the first calls were not like the
+    /// others that is off, so at no less than half of the round that was worth it.
+    fn end_ramp(&mut self, worth: (usize, f64), rate: f64) {
+        let (calls, reached) = self.unqueued.unwrap_or(worth);
+        let needed = (rate / reached * calls as f64 * SPARE).ceil() as usize;
+        self.climb.rate = Some(rate);
+        self.climb.stride = STRIDE.0;
+        self.settle_at(needed.clamp(worth.0.div_ceil(2), self.limit));
     }
 
     fn judge_trial(&mut self, rate: f64, base: usize) {
@@ -340,48 +418,66 @@ mod tests {
 
     #[test]
     fn a_peer_that_takes_500_at_once_is_reached_in_a_few_rounds() {
-        let mut pace = Pace::new((1, 512));
+        let mut pace = Pace::new((1, 512), None);
         let (time, limits) = simulate(&mut pace, 512, 500, |_| 100);
-        assert!(time <= Duration::from_millis(700), "{time:?}");
+        assert!(time <= Duration::from_millis(400), "{time:?}");
         assert!(limits.iter().any(|limit| *limit >= 256));
     }
 
     #[test]
     fn a_peer_that_takes_8_at_once_is_kept_full_and_little_more() {
-        let mut pace = Pace::new((1, 512));
+        let mut pace = Pace::new((1, 512), None);
         let (time, limits) = simulate(&mut pace, 8, 4_000, |_| 100);
         let ideal = Duration::from_millis(4_000 / 8 * 100);
-        assert!(time.as_secs_f64() <= ideal.as_secs_f64() * 1.08, "{time:?}");
+        assert!(time.as_secs_f64() <= ideal.as_secs_f64() * 1.03, "{time:?}");
         let settled = settled(&limits);
         assert!((7.5..=12.0).contains(&settled), "{settled}");
     }
 
     #[test]
+    fn any_capacity_is_met_at_once_and_a_known_one_without_looking_for_it() {
+        for capacity in [2, 3, 5, 9, 20, 50, 100, 200, 400] {
+            let rounds = 40;
+            let ideal = 0.1 * f64::from(rounds);
+            let calls = rounds as usize * capacity;
+            let mut pace = Pace::new((1, 512), None);
+            let (time, _) = simulate(&mut pace, capacity, calls, |_| 100);
+            let ratio = time.as_secs_f64() / ideal;
+            assert!(ratio <= 1.2, "{capacity}: {ratio}");
+            let mut pace = Pace::new((1, 512), Some(capacity));
+            let (time, limits) = simulate(&mut pace, capacity, calls, |_| 100);
+            let ratio = time.as_secs_f64() / ideal;
+            assert!(ratio <= 1.1, "{capacity}: {ratio}");
+            assert!(limits.iter().all(|limit| *limit <= 2 * capacity));
+        }
+    }
+
+    #[test]
     fn a_peer_that_works_on_one_call_at_a_time_gets_few() {
-        let mut pace = Pace::new((1, 512));
+        let mut pace = Pace::new((1, 512), None);
         let (time, limits) = simulate(&mut pace, 1, 2_000, |_| 300);
         assert_eq!(time, Duration::from_secs(600));
         assert!(settled(&limits) <= 2.0, "{}", settled(&limits));
-        assert!(limits.iter().all(|limit| *limit <= 4));
+        assert!(limits.iter().all(|limit| *limit <= 8));
     }
 
     #[test]
     fn a_slow_peer_is_never_given_so_many_that_calls_would_time_out() {
-        let mut pace = Pace::new((1, 512));
+        let mut pace = Pace::new((1, 512), None);
         let (_, limits) = simulate(&mut pace, 512, 2_000, |_| 20_000);
         assert!(
             limits[..20].iter().all(|limit| *limit <= 4),
             "{:?}",
             &limits[..20]
         );
-        let mut pace = Pace::new((1, 512));
+        let mut pace = Pace::new((1, 512), None);
         let (_, limits) = simulate(&mut pace, 1, 200, |call| if call < 4 { 100 } else { 4_000 });
         assert!(limits.iter().all(|limit| *limit <= 64));
     }
 
     #[test]
     fn calls_of_very_different_sizes_do_not_lead_it_astray() {
-        let mut pace = Pace::new((1, 512));
+        let mut pace = Pace::new((1, 512), None);
         let work = |call: usize| [10, 900, 40, 300, 120, 700][call * 7 % 6];
         let (time, _) = simulate(&mut pace, 8, 4_000, work);
         let total: u64 = (0..4_000).map(work).sum();
@@ -394,7 +490,7 @@ mod tests {
 
     #[test]
     fn it_never_leaves_its_bounds_and_failures_halve_it_once_a_round() {
-        let mut pace = Pace::new((1, 100));
+        let mut pace = Pace::new((1, 100), None);
         let (_, limits) = simulate(&mut pace, 1_000, 3_000, |_| 100);
         assert!(limits.iter().all(|limit| (1..=100).contains(limit)));
         let before = pace.limit();
@@ -409,7 +505,7 @@ mod tests {
 
     #[test]
     fn too_little_to_do_teaches_nothing() {
-        let mut pace = Pace::new((1, 512));
+        let mut pace = Pace::new((1, 512), None);
         let now = Instant::now();
         for step in 0..50 {
             let ticket = pace.started(now);
