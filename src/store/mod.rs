@@ -33,6 +33,7 @@ mod search;
 mod thread;
 mod tokens;
 mod upkeep;
+mod version;
 mod words;
 mod workflows;
 
@@ -87,6 +88,7 @@ struct Inner {
     writes: Sender<Write>,
     reads: Sender<Box<dyn Job>>,
     remains: OnceLock<Remains>,
+    lookout: version::Lookout,
 }
 
 struct WriteFiles(Files, Durability);
@@ -148,6 +150,7 @@ impl Store {
                 writes,
                 reads,
                 remains: OnceLock::new(),
+                lookout: version::Lookout::default(),
             }),
         })
     }

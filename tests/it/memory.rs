@@ -7,9 +7,9 @@ use mahavishnu::api::{
 use mahavishnu::config::CacheConfig;
 use mahavishnu::error::{ErrorKind, Problem};
 use mahavishnu::mcp_client::{ClientSettings, Endpoint, McpClient};
-use mahavishnu::model::{At, MemoryKind, NewMemory, PeerName, PoolName};
+use mahavishnu::model::{At, MemoryId, MemoryKind, NewMemory, PeerName, PoolName};
 use mahavishnu::orchestrator::delivery::DeliverySettings;
-use mahavishnu::orchestrator::memory::{Collect, Memories, Parts, PoolNames};
+use mahavishnu::orchestrator::memory::{Collect, Memories, Parts, PoolNames, forget};
 use mahavishnu::session_buddy::SessionBuddy;
 use mahavishnu::store::{Durability, Store, StoreOptions};
 use std::collections::BTreeSet;
@@ -204,6 +204,48 @@ async fn a_memory_is_redacted_stored_once_and_found_at_once() {
     assert_eq!(hit.matched, [Matched::Fulltext]);
     let sources: Vec<_> = found.sources.iter().map(|source| source.status).collect();
     assert_eq!(sources, [SourceStatus::Ok, SourceStatus::Off]);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_search_that_was_made_before_sees_what_anybody_wrote_since() {
+    let bench = Bench::new(None);
+    let other = bench.beside(None);
+    let ids = |found: mahavishnu::api::CrossPoolSearchResult| -> Vec<String> {
+        let mut ids: Vec<String> = found.hits.into_iter().map(|hit| hit.id).collect();
+        ids.sort();
+        ids
+    };
+    let mut known = Vec::new();
+    for round in 0..3 {
+        for writer in [&bench, &other] {
+            let text = format!("quokkas {round} of {:p}", writer);
+            known.push(writer.remember(&text).await.id);
+            known.sort();
+            for _ in 0..2 {
+                assert_eq!(ids(bench.search(words("quokkas")).await), known);
+                assert_eq!(ids(other.search(words("quokkas")).await), known);
+            }
+        }
+    }
+    let two = CrossPoolSearch {
+        limit: Some(2),
+        ..words("quokkas")
+    };
+    assert_eq!(bench.search(two.clone()).await.hits.len(), 2);
+    let first = bench.search(two.clone()).await;
+    let next = CrossPoolSearch {
+        cursor: first.cursor.clone(),
+        ..two
+    };
+    assert_ne!(first.hits, bench.search(next).await.hits);
+    let gone: MemoryId = known.remove(0).parse().expect("an id");
+    let forgotten = forget(&other.store, gone)
+        .await
+        .expect("it can be forgotten");
+    assert!(forgotten.is_some());
+    assert_eq!(ids(bench.search(words("quokkas")).await), known);
+    other.close().await;
     bench.close().await;
 }
 

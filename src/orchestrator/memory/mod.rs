@@ -4,6 +4,7 @@
 //! answers are cached. Without one, all of this works and says that it is off. Not responsible for how memories are
 //! ranked or kept (`store`), sent (`delivery`) or worded for the peer (`session_buddy`).
 
+mod answers;
 mod collect;
 mod forget;
 mod forwarding;
@@ -29,6 +30,7 @@ use crate::error::{ErrorKind, Problem, nearest};
 use crate::model::{PeerName, PoolName};
 use crate::session_buddy::SessionBuddy;
 use crate::store::Store;
+use answers::Answers;
 use forwarding::Forwarding;
 use remote::Remote;
 use std::sync::Arc;
@@ -70,6 +72,7 @@ struct Inner {
     forwarding: Option<Forwarding>,
     remote: Option<Remote>,
     cache: Arc<remote::Cache>,
+    answers: Answers,
     tasks: TaskTracker,
 }
 
@@ -126,6 +129,7 @@ impl Memories {
             forwarding,
             remote,
             cache,
+            answers: Answers::new(),
             tasks,
         }))
     }
@@ -160,6 +164,7 @@ impl Memories {
         let cleared = if call.stats_only {
             0
         } else {
+            self.0.answers.clear();
             self.0.cache.clear()
         };
         ClearCacheResult {

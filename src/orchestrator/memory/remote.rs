@@ -48,6 +48,11 @@ pub(super) struct Told {
 }
 
 impl Remote {
+    /// Returns the cached answer, where there is one.
+    pub(super) fn cached(&self, query: &str) -> Option<Told> {
+        self.cache.get(&key_of(query)).map(|hit| self.answered(hit))
+    }
+
     /// Asks for `query`, or takes the cached answer unless `refresh`. Never fails: the row says what happened.
     ///
     /// # Cancel safety
@@ -57,6 +62,9 @@ impl Remote {
         let key = key_of(query);
         if refresh {
             self.cache.invalidate(&key);
+        }
+        if let Some(hit) = self.cache.get(&key) {
+            return self.answered(hit);
         }
         let asked = self.clone();
         // Apart from the call, so that an answer that comes too late for this one is there for the next.

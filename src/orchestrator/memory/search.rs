@@ -1,5 +1,6 @@
 //! `cross_pool_search`: live local results fused with the peer's.
 
+use super::answers::Answers;
 use super::page::{Position, fit, search_id, short, snippet, text_bytes, words};
 use super::remote::Told;
 use super::{Memories, PoolNames, unknown_pool};
@@ -60,9 +61,31 @@ impl Memories {
         repo: Option<String>,
         names: &impl PoolNames,
     ) -> Result<CrossPoolSearchResult, Problem> {
-        let search = self.checked(&call, repo, names).await?;
+        let key = Answers::key(&call, repo.as_deref());
+        // A store that cannot be looked at now is for the search itself to tell of.
+        let version = self.0.store.version().await.ok();
+        let Some((key, version)) = key.zip(version) else {
+            return Ok(self.searched(&call, repo, names).await?.0);
+        };
+        let (answers, remote) = (&self.0.answers, self.0.remote.as_ref());
+        if let Some(answer) = answers.holding(&key, version, remote, &call.query) {
+            return Ok(answer);
+        }
+        let (answer, told) = self.searched(&call, repo, names).await?;
+        answers.keep(key, version, told.as_ref(), &answer);
+        Ok(answer)
+    }
+
+    /// Searches anew; returns also what the peer said where it was asked.
+    async fn searched(
+        &self,
+        call: &CrossPoolSearch,
+        repo: Option<String>,
+        names: &impl PoolNames,
+    ) -> Result<(CrossPoolSearchResult, Option<Told>), Problem> {
+        let search = self.checked(call, repo, names).await?;
         if !call.ids.is_empty() {
-            return self.whole(&call.ids, search.position).await;
+            return Ok((self.whole(&call.ids, search.position).await?, None));
         }
         let remote = self.0.remote.as_ref();
         // A peer's hits have no order in time and no filters, so that only words are asked for.
@@ -76,9 +99,10 @@ impl Memories {
                 query.limit = FUSED;
                 let (told, local) = tokio::join!(told, self.0.store.find_memories(query));
                 let local = local.map_err(|error| error.problem())?;
-                self.fused(search, local, told).await
+                let answer = self.fused(search, local, &told).await?;
+                Ok((answer, Some(told)))
             }
-            None => self.local(search, remote.is_none()).await,
+            None => Ok((self.local(search, remote.is_none()).await?, None)),
         }
     }
 
@@ -190,9 +214,9 @@ impl Memories {
         &self,
         mut search: Search,
         local: MemoryPage,
-        told: Told,
+        told: &Told,
     ) -> Result<CrossPoolSearchResult, Problem> {
-        let sources = vec![local_source(&local), told.source];
+        let sources = vec![local_source(&local), told.source.clone()];
         let next = local.next;
         let remote = self.known(&search, &told.hits).await?;
         let local = local.hits.into_iter().map(|hit| Found {
