@@ -165,9 +165,7 @@ impl Pace {
     pub fn finished(&mut self, ticket: Ticket, now: Instant, busy: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if !busy {
-            // What is measured without enough to do says nothing.
-            self.begin_round(None);
-            return;
+            return self.ended_unfed(now);
         }
         match self.phase {
             Phase::Ramp { .. } => self.ended_in_ramp(ticket, now),
@@ -177,6 +175,9 @@ impl Pace {
 
     /// A ramp has no time for waves: its round is over when the calls it added have ended.
     fn ended_in_ramp(&mut self, ticket: Ticket, now: Instant) {
+        if self.round.warming_up {
+            return self.measure_since(Some(now));
+        }
         self.round.window.count(now);
         if ticket.0 == self.round.number {
             self.round.left = self.round.left.saturating_sub(1);
@@ -185,6 +186,21 @@ impl Pace {
             self.judge(self.round.window.rate());
             self.begin_round(None);
         }
+    }
+
+    /// What is measured without enough to do says nothing, except how the last calls of a ramp went when they are over.
+    fn ended_unfed(&mut self, now: Instant) {
+        if let Phase::Ramp { before: Some(best) } = self.phase {
+            self.round.window.count(now);
+            if self.in_flight > 0 {
+                return;
+            }
+            let rate = self.round.window.rate();
+            if rate < best.1 * RAMP_GAIN {
+                self.end_ramp(best, rate.max(best.1));
+            }
+        }
+        self.begin_round(None);
     }
 
     fn ended_in_round(&mut self, now: Instant) {
@@ -230,11 +246,12 @@ impl Pace {
     /// Begins a round; `goes_on` when nothing changed, so that measuring goes on from that instant.
     fn begin_round(&mut self, goes_on: Option<Instant>) {
         self.round.number += 1;
+        let first = self.phase == Phase::Ramp { before: None };
         let ramp = matches!(self.phase, Phase::Ramp { .. });
-        if ramp || goes_on.is_some() {
+        if (ramp && !first) || goes_on.is_some() {
             return self.measure_since(goes_on);
         }
-        // What is in flight at a change ends at the old pace.
+        // What is in flight at a change ends at the old pace, and the first call of all pays for the connection.
         self.round.warming_up = true;
         self.round.left = self.in_flight.max(self.limit);
         self.round.window = Window::default();
@@ -420,7 +437,7 @@ mod tests {
     fn a_peer_that_takes_500_at_once_is_reached_in_a_few_rounds() {
         let mut pace = Pace::new((1, 512), None);
         let (time, limits) = simulate(&mut pace, 512, 500, |_| 100);
-        assert!(time <= Duration::from_millis(400), "{time:?}");
+        assert!(time <= Duration::from_millis(500), "{time:?}");
         assert!(limits.iter().any(|limit| *limit >= 256));
     }
 

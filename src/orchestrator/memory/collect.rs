@@ -30,7 +30,8 @@ const DOWN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often is looked at the outbox while waiting: another server may be the one that sends.
 const LOOK: Duration = Duration::from_millis(300);
-const LEAST_LOOK: Duration = Duration::from_millis(25);
+/// How long is waited between two looks at least, for each memory that is looked at: ten times what the look takes.
+const LEAST_LOOK: Duration = Duration::from_micros(20);
 
 /// The most bytes that the rows of an answer may take.
 const ROWS_BYTES: usize = 7_500;
@@ -173,6 +174,7 @@ impl Memories {
         // A peer that restarted meanwhile may have lost what it had.
         sender.look();
         let mut down: Option<Instant> = None;
+        let least = LEAST_LOOK * u32::try_from(ids.len()).unwrap_or(u32::MAX);
         while Instant::now() < deadline {
             let counts = self
                 .0
@@ -188,7 +190,7 @@ impl Memories {
                 break;
             }
             // The counts cost a look at each id, so a burst of news is one look.
-            sleep(LEAST_LOOK.min(deadline - Instant::now())).await;
+            sleep(least.min(LOOK).min(deadline - Instant::now())).await;
             let look = deadline.min(Instant::now() + LOOK);
             // Neither news nor the lack of them matters here: the outbox is what is asked.
             let _ = timeout_at(look, status.changed()).await;

@@ -135,6 +135,11 @@ impl Watch {
     }
 
     async fn run(mut self) {
+        let losses = self.forwarder.buddy.client().losses();
+        // What is acknowledged from now on is this client's own doing, which notices a restart.
+        if matches!(self.has_acked().await, Ok(false)) {
+            self.compared = Some(losses);
+        }
         loop {
             let wanted = tokio::select! {
                 () = self.look.notified() => true,
@@ -164,9 +169,7 @@ impl Watch {
         if !wanted && paused {
             return Ok(());
         }
-        let (store, peer) = (&self.forwarder.store, &self.forwarder.peer);
-        let acked = store.has_acked(peer.clone()).await;
-        if !acked.map_err(|error| error.problem())? {
+        if !self.has_acked().await? {
             return Ok(());
         }
         if wanted || due {
@@ -181,6 +184,12 @@ impl Watch {
         }
         self.compare(losses).await;
         Ok(())
+    }
+
+    async fn has_acked(&self) -> Result<bool, Problem> {
+        let (store, peer) = (&self.forwarder.store, &self.forwarder.peer);
+        let acked = store.has_acked(peer.clone()).await;
+        acked.map_err(|error| error.problem())
     }
 
     async fn compare(&mut self, losses: u64) {
