@@ -61,7 +61,9 @@ impl Engine {
     pub(super) async fn make(&self, run: Arc<Run>, mut begun: Begun, mut seat: Seat) {
         let repo = begun.work.repo.clone();
         let mut record = begun.record.clone();
-        let tried = AssertUnwindSafe(self.try_once(&run, &mut begun, &mut seat, &mut record));
+        // Boxed: the task would be copied several times with all that it may once hold.
+        let tried = Box::pin(self.try_once(&run, &mut begun, &mut seat, &mut record));
+        let tried = AssertUnwindSafe(tried);
         let memory = match tried.catch_unwind().await {
             Ok(Ok(memory)) => memory,
             Ok(Err(why)) => {
