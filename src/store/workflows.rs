@@ -22,8 +22,9 @@ impl Store {
     pub async fn create_workflow(
         &self,
         record: WorkflowRecord,
-        items: Vec<(ItemWork, ItemRecord)>,
+        items: impl Into<Arc<Vec<(ItemWork, ItemRecord)>>>,
     ) -> Result<Created, StoreError> {
+        let items = items.into();
         self.write("journal a workflow", move |db| {
             journal::create(db, &record, &items)
         })
