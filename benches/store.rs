@@ -82,7 +82,9 @@ async fn journal(store: &Store, items: u32) -> WorkflowId {
         };
         (work, item(n, 0, ItemState::Queued))
     });
-    let created = store.create_workflow(record, items.collect()).await;
+    let created = store
+        .create_workflow(record, items.collect::<Vec<_>>())
+        .await;
     created.expect("journaled");
     id
 }

@@ -175,6 +175,19 @@ impl Pools {
         self.slot(&state, key)
     }
 
+    /// Takes a slot of this pool, where it takes tasks and has one free.
+    pub(super) fn acquire_in(&self, key: PoolKey) -> Option<Slot> {
+        let mut state = self.state();
+        let taken = state.router.acquire_in(key);
+        taken.then(|| self.slot(&state, key)).flatten()
+    }
+
+    /// Returns how many slots a pool has; none where it is gone.
+    pub(super) fn width(&self, key: PoolKey) -> u32 {
+        let load = self.state().router.load(key);
+        load.map_or(0, |load| load.max_workers)
+    }
+
     /// Returns where a task would go now, and why.
     pub(super) fn explain(&self, filter: &Filter, limit: usize) -> Why {
         self.state().router.explain(filter, limit)
@@ -208,6 +221,7 @@ impl Pools {
             pools: self.clone(),
             key,
             pool,
+            rings: true,
         })
     }
 }
@@ -237,12 +251,24 @@ pub(super) struct Slot {
     pools: Pools,
     pub(super) key: PoolKey,
     pub(super) pool: Arc<Pool>,
+    /// Whether the dispatcher is to hear of its end.
+    rings: bool,
+}
+
+impl Slot {
+    /// Gives it back without waking the dispatcher, whose part the caller is to do; returns its pool's key.
+    pub(super) fn give_back(mut self) -> PoolKey {
+        self.rings = false;
+        self.key
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         self.pools.state().router.release(self.key);
-        self.pools.ring();
+        if self.rings {
+            self.pools.ring();
+        }
     }
 }
 
@@ -265,6 +291,7 @@ impl Place {
             pools: self.pools.clone(),
             key: self.key,
             pool: self.pool.clone(),
+            rings: true,
         })
     }
 

@@ -424,10 +424,13 @@ impl Core {
             arguments_hash: plan.hash,
         };
         let pairs: Vec<(ItemWork, ItemRecord)> = works.into_iter().zip(records).collect();
+        let pairs = Arc::new(pairs);
         let created = self
             .store
-            .create_workflow(record.clone(), pairs.clone())
+            .create_workflow(record.clone(), Arc::clone(&pairs))
             .await;
+        // The store has let go of them by now, so that nothing is copied.
+        let pairs = Arc::unwrap_or_clone(pairs);
         match created.map_err(|error| error.problem())? {
             Created::New => Ok(Journaled::New(Arc::new(Run::new(record, pairs, 1)))),
             // A call with the same key was faster.

@@ -5,10 +5,12 @@
 //! answer.
 
 use super::git::{Git, Mode};
-use super::layout::{is_absent, read_small};
+use super::layout::{is_absent, read_line, read_small};
 use super::plumbing::Spot;
 use super::{Layout, RepoError};
-use std::fs;
+use rustix::fs::OFlags;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// What HEAD names.
@@ -35,12 +37,14 @@ pub(super) async fn of_spot(layout: &Layout, spot: &Spot<'_>) -> Result<Head, Re
 
 /// Returns what HEAD names, or none where its files have a form that is not known here.
 pub(super) fn read(layout: &Layout) -> Option<Head> {
-    let head = layout.git_dir.join("HEAD");
     // A link is the form of 2005: its text is the ref's, so the branch could not be told.
-    if head.symlink_metadata().ok()?.is_symlink() {
-        return None;
-    }
-    let text = String::from_utf8(read_small(&head).ok()?).ok()?;
+    let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+    let head = OpenOptions::new()
+        .read(true)
+        .custom_flags(no_link)
+        .open(layout.git_dir.join("HEAD"))
+        .ok()?;
+    let text = String::from_utf8(read_line(head).ok()?).ok()?;
     let Some(name) = text.strip_prefix("ref: ") else {
         return Some(Head {
             commit: Some(as_commit(&text)?),
@@ -60,9 +64,6 @@ pub(super) fn read(layout: &Layout) -> Option<Head> {
 
 /// Returns the commit of the shared ref `name`; the inner none says that there is no such ref.
 pub(super) fn read_ref(common_dir: &Path, name: &str) -> Option<Option<String>> {
-    if common_dir.join("reftable").exists() {
-        return None;
-    }
     match read_small(&common_dir.join(name)) {
         Ok(text) => as_commit(std::str::from_utf8(&text).ok()?).map(Some),
         Err(error) if is_absent(&error) || error.kind() == std::io::ErrorKind::IsADirectory => {
@@ -73,6 +74,10 @@ pub(super) fn read_ref(common_dir: &Path, name: &str) -> Option<Option<String>> 
 }
 
 fn read_packed(common_dir: &Path, name: &str) -> Option<Option<String>> {
+    // Where refs are kept like that, their folder holds none, and this file is not there.
+    if common_dir.join("reftable").exists() {
+        return None;
+    }
     let packed = match fs::read(common_dir.join("packed-refs")) {
         Ok(packed) => packed,
         Err(error) if is_absent(&error) => return Some(None),

@@ -5,8 +5,8 @@
 
 use super::{RepoError, RepoPath};
 use std::ffi::OsStr;
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -126,7 +126,19 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
 
 /// Reads one of git's one-line files, without the line's end.
 pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = fs::read(path)?;
+    read_line(File::open(path)?)
+}
+
+/// Reads the one line of an open file, without the line's end.
+pub(super) fn read_line(mut file: File) -> io::Result<Vec<u8>> {
+    // Longer than any such line; a file is read to its end where it fills less.
+    const USUAL_BYTES: usize = 1024;
+    let mut text = vec![0; USUAL_BYTES];
+    let count = file.read(&mut text)?;
+    text.truncate(count);
+    if count == USUAL_BYTES {
+        file.read_to_end(&mut text)?;
+    }
     while text
         .last()
         .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))

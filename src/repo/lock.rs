@@ -112,10 +112,13 @@ impl Locks {
     }
 
     fn claim(&self, path: &Path) -> Result<Option<HeldFile>, RepoError> {
-        if !self.dir.is_dir() {
-            make_private_dir(&self.dir)?;
+        match HeldFile::claim(path) {
+            Err(_) if !self.dir.is_dir() => {
+                make_private_dir(&self.dir)?;
+                HeldFile::claim(path)
+            }
+            claimed => claimed,
         }
-        HeldFile::claim(path)
     }
 }
 

@@ -179,6 +179,16 @@ impl Repos {
         }
     }
 
+    /// Returns the repository at an absolute path that was resolved before, and where its git data is.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::OutsideRoots`] where a link leads there now, [`RepoError::NotFound`],
+    /// [`RepoError::NotARepository`].
+    pub fn at(&self, path: &str) -> Result<(RepoPath, Layout), RepoError> {
+        self.0.roots.check(Path::new(path))
+    }
+
     /// Returns the repositories that `selection` means, each once, in the order in which they were named.
     ///
     /// # Errors
@@ -217,7 +227,16 @@ impl Repos {
     ///
     /// The repository is gone or git cannot read it.
     pub async fn head(&self, repo: &RepoPath) -> Result<Head, RepoError> {
-        head::of(&self.0.git, &Layout::of(repo)?).await
+        self.head_at(&Layout::of(repo)?).await
+    }
+
+    /// Returns the same of a repository whose layout is known.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::head`].
+    pub async fn head_at(&self, layout: &Layout) -> Result<Head, RepoError> {
+        head::of(&self.0.git, layout).await
     }
 
     /// Returns the commit, and the branch where there is one, that a worktree of `base` would begin from; for
@@ -249,8 +268,8 @@ impl Repos {
     /// # Errors
     ///
     /// The lock file cannot be made.
-    pub fn try_lock(&self, repo: &RepoPath, lane: Lane) -> Result<Option<RepoLock>, RepoError> {
-        self.0.locks.try_lock(&Layout::of(repo)?.common_dir, lane)
+    pub fn try_lock(&self, layout: &Layout, lane: Lane) -> Result<Option<RepoLock>, RepoError> {
+        self.0.locks.try_lock(&layout.common_dir, lane)
     }
 
     /// Waits for the repository's lock of `lane`. Waiters of this process are served in order.

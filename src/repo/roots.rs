@@ -190,14 +190,14 @@ impl Roots {
         let roots = self.dirs()?;
         let path = self.expand_home(Path::new(spec));
         if path.is_absolute() {
-            return self.check(&path).map(Lookup::Found);
+            return self.check(&path).map(|(repo, _)| Lookup::Found(repo));
         }
         let mut found: Vec<RepoPath> = Vec::new();
         let mut refusal = None;
         for root in roots {
             match self.check(&root.join(&path)) {
-                Ok(repo) if found.contains(&repo) => {}
-                Ok(repo) => found.push(repo),
+                Ok((repo, _)) if found.contains(&repo) => {}
+                Ok((repo, _)) => found.push(repo),
                 Err(RepoError::NotFound { .. }) => {}
                 Err(error) => refusal = Some(error),
             }
@@ -219,15 +219,15 @@ impl Roots {
         }
     }
 
-    /// Returns the repository at `path`, if it really lies under a root and is one.
-    fn check(&self, path: &Path) -> Result<RepoPath, RepoError> {
+    /// Returns the repository at `path`, if it really lies under a root and is one, and where its git data is.
+    pub(super) fn check(&self, path: &Path) -> Result<(RepoPath, Layout), RepoError> {
         let canonical = match fs::canonicalize(path) {
             Ok(canonical) => canonical,
             Err(error) => return Err(self.missing(path, error)),
         };
         self.inside(&canonical)?;
         match Layout::at(&canonical) {
-            Ok(Some(_)) => RepoPath::canonical(&canonical),
+            Ok(Some(layout)) => Ok((RepoPath::canonical(&canonical)?, layout)),
             Ok(None) => Err(RepoError::not_a_repository(&canonical)),
             Err(error) => Err(RepoError::io("read", &canonical)(error)),
         }

@@ -6,8 +6,8 @@
 use super::StoreError;
 use super::column::{State, Text, from_json, json_of};
 use crate::model::{
-    At, Attempt, Counts, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, Revision, ServerId,
-    Work, WorkflowId, WorkflowRecord, WorkflowStatus,
+    At, Attempt, Counts, ItemIndex, ItemRecord, ItemState, ItemWork, NewMemory, PoolName, Revision,
+    ServerId, Work, WorkflowId, WorkflowRecord, WorkflowStatus,
 };
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use std::collections::HashMap;
@@ -20,6 +20,26 @@ pub enum Created {
     New,
     /// Nothing was written: this workflow has the same idempotency key.
     Existing(WorkflowRecord),
+}
+
+/// What happened to items of a workflow, in order, and what that left behind.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Entry {
+    /// A running one begins its attempt, one in a final state ends it, and a queued one waits: for its next attempt
+    /// where it follows an end, else again, as if its attempt had not begun.
+    pub records: Vec<ItemRecord>,
+    /// Stored with the records or not at all.
+    pub memories: Vec<NewMemory>,
+}
+
+impl Entry {
+    /// Returns an entry of records that left nothing behind.
+    pub fn of(records: Vec<ItemRecord>) -> Self {
+        Self {
+            records,
+            memories: Vec::new(),
+        }
+    }
 }
 
 /// A workflow's changing part, as one job sees and writes it.
@@ -66,8 +86,36 @@ impl Head {
     /// Replaces an item's row, keeping an attempt that is over beside it.
     pub(super) fn put(&mut self, db: &Connection, record: &ItemRecord) -> Result<(), StoreError> {
         let old = self.stored(db, record.item)?;
+        self.put_over(db, &old, record)
+    }
+
+    /// Writes what happened to an item; an end that is journaled stays as it is.
+    fn write(&mut self, db: &Connection, record: &ItemRecord) -> Result<(), StoreError> {
+        let old = self.stored(db, record.item)?;
+        let ended = old.state.is_final() && old.attempt == record.attempt;
+        if !ended || !attempt_of(record.status) {
+            return self.put_over(db, &old, record);
+        }
+        // The same end once more is no harm: its first write may have gone well and been told as failed.
+        if record.status.is_final() && self.record(db, record.item)? == *record {
+            return Ok(());
+        }
+        Err(StoreError::Ended {
+            id: self.id,
+            item: record.item,
+            attempt: record.attempt,
+        })
+    }
+
+    fn put_over(
+        &mut self,
+        db: &Connection,
+        old: &Stored,
+        record: &ItemRecord,
+    ) -> Result<(), StoreError> {
         let waits_again = old.state.is_final() && !attempt_of(record.status);
-        if old.attempt > 0 && (old.attempt != record.attempt || waits_again) {
+        // One that was begun and taken back before it started has a higher number, and leaves nothing.
+        if old.attempt > 0 && (old.attempt < record.attempt || waits_again) {
             // The first copy is the attempt's own; a later row of the same number only waited for the next one.
             db.prepare_cached(
                 "INSERT OR IGNORE INTO attempts (wf, item, attempt, record)
@@ -271,22 +319,17 @@ pub(super) fn restart(
     head.save(db)
 }
 
-pub(super) fn begin_attempt(
+/// Writes entries of one workflow, in order.
+pub(super) fn write(
     db: &Connection,
     me: ServerId,
     id: WorkflowId,
-    record: &ItemRecord,
+    entries: &[Entry],
 ) -> Result<Revision, StoreError> {
     let mut head = Head::owned(db, id, me)?;
-    let old = head.stored(db, record.item)?;
-    if old.state.is_final() && old.attempt == record.attempt {
-        return Err(StoreError::Ended {
-            id,
-            item: record.item,
-            attempt: record.attempt,
-        });
+    for record in entries.iter().flat_map(|entry| &entry.records) {
+        head.write(db, record)?;
     }
-    head.put(db, record)?;
     head.save(db)
 }
 
@@ -298,33 +341,6 @@ pub(super) fn save_items(
 ) -> Result<Revision, StoreError> {
     let mut head = Head::owned(db, id, me)?;
     for record in records {
-        head.put(db, record)?;
-    }
-    head.save(db)
-}
-
-/// Writes how attempts ended; an end that is journaled stays as it is.
-pub(super) fn finish_items(
-    db: &Connection,
-    me: ServerId,
-    id: WorkflowId,
-    records: &[ItemRecord],
-) -> Result<Revision, StoreError> {
-    let mut head = Head::owned(db, id, me)?;
-    for record in records {
-        let old = head.stored(db, record.item)?;
-        let ended = old.state.is_final() && record.status.is_final();
-        if ended && old.attempt == record.attempt {
-            // The same end once more is no harm: its first write may have gone well and been told as failed.
-            if head.record(db, record.item)? == *record {
-                continue;
-            }
-            return Err(StoreError::Ended {
-                id,
-                item: record.item,
-                attempt: record.attempt,
-            });
-        }
         head.put(db, record)?;
     }
     head.save(db)

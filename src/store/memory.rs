@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 /// The longest text of a memory, in bytes.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
-pub(super) fn insert(
+pub(super) fn insert<'a>(
     db: &Connection,
-    memories: &[NewMemory],
+    memories: impl IntoIterator<Item = &'a NewMemory>,
     forward_to: Option<&PeerName>,
 ) -> Result<InsertReport, StoreError> {
     let mut report = InsertReport::default();

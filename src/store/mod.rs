@@ -40,7 +40,7 @@ mod workflows;
 pub use error::StoreError;
 pub use forget::Forgotten;
 pub use home::HomeNote;
-pub use journal::Created;
+pub use journal::{Created, Entry};
 pub use lock::OwnerState;
 pub use lookup::{StoredWorkflow, WorkflowQuery, WorkflowSummary};
 pub use memories::PeerLock;

@@ -1,13 +1,13 @@
 //! The store's methods for workflows: journal, ownership, requests, notices.
 
-use super::journal::{self, Created};
+use super::journal::{self, Created, Entry};
 use super::lookup::{self, StoredWorkflow, WorkflowQuery, WorkflowSummary};
 use super::ownership::{self, Adopted, Asked, Notice, OwnerRequest, Recovered};
 use super::{Store, StoreError, memory};
 use crate::error::Problem;
 use crate::model::{
-    Attempt, InsertReport, ItemIndex, ItemRecord, ItemWork, NewMemory, PeerName, PoolName,
-    Revision, WorkflowId, WorkflowRecord,
+    Attempt, InsertReport, ItemIndex, ItemRecord, ItemWork, PeerName, PoolName, Revision,
+    WorkflowId, WorkflowRecord,
 };
 use rusqlite::Connection;
 use std::collections::BTreeMap;
@@ -22,8 +22,9 @@ impl Store {
     pub async fn create_workflow(
         &self,
         record: WorkflowRecord,
-        items: Vec<(ItemWork, ItemRecord)>,
+        items: impl Into<Arc<Vec<(ItemWork, ItemRecord)>>>,
     ) -> Result<Created, StoreError> {
+        let items = items.into();
         self.write("journal a workflow", move |db| {
             journal::create(db, &record, &items)
         })
@@ -42,22 +43,46 @@ impl Store {
         .await
     }
 
-    /// Journals that an attempt is about to begin; durable when this returns the workflow's new revision.
+    /// Writes what happened to items of a workflow, all or nothing; durable when this returns the workflow's new revision
+    /// and what became of the memories.
+    ///
+    /// An attempt may start once its begin is journaled. An end has its memories: a crash between the two cannot be. One
+    /// that is followed by the same item's wait for its next attempt is kept beside it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotOwner`] where another server owns the workflow, [`StoreError::Ended`] where this attempt's end
-    /// is journaled: nothing may be started then.
+    /// [`StoreError::NotOwner`] where another server owns the workflow: nothing may be started then.
+    /// [`StoreError::Ended`] where another end of an attempt is journaled that is to begin or to end. As
+    /// [`Self::insert_memories`].
+    pub async fn journal(
+        &self,
+        id: WorkflowId,
+        entries: Arc<Vec<Entry>>,
+        forward_to: Option<PeerName>,
+    ) -> Result<(Revision, InsertReport), StoreError> {
+        let me = self.server_id();
+        self.write("write the journal", move |db| {
+            let revision = journal::write(db, me, id, &entries)?;
+            let memories = entries.iter().flat_map(|entry| &entry.memories);
+            let report = memory::insert(db, memories, forward_to.as_ref())?;
+            Ok((revision, report))
+        })
+        .await
+    }
+
+    /// Journals that an attempt is about to begin, as [`Self::journal`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::journal`].
     pub async fn begin_attempt(
         &self,
         id: WorkflowId,
         record: ItemRecord,
     ) -> Result<Revision, StoreError> {
-        let me = self.server_id();
-        self.write("journal an attempt", move |db| {
-            journal::begin_attempt(db, me, id, &record)
-        })
-        .await
+        let entry = Entry::of(vec![record]);
+        let written = self.journal(id, Arc::new(vec![entry]), None).await;
+        written.map(|(revision, _)| revision)
     }
 
     /// Puts items in line again, all or none: `record` is how the workflow runs from now on, each item comes with what
@@ -92,30 +117,6 @@ impl Store {
         let me = self.server_id();
         self.write("save items", move |db| {
             journal::save_items(db, me, id, &records).map(|_revision| ())
-        })
-        .await
-    }
-
-    /// Writes how attempts ended, in order, and stores what they left behind, all or nothing: an end that is journaled
-    /// has its memory, and a crash between the two cannot be. An end that is followed by the same item's wait for its
-    /// next attempt is kept beside it. Returns the workflow's new revision with what became of the memories.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::save_items`] and [`Self::insert_memories`]; [`StoreError::Ended`] where another end of the same
-    /// attempt is journaled.
-    pub async fn finish_items(
-        &self,
-        id: WorkflowId,
-        records: Vec<ItemRecord>,
-        memories: Vec<NewMemory>,
-        forward_to: Option<PeerName>,
-    ) -> Result<(Revision, InsertReport), StoreError> {
-        let me = self.server_id();
-        self.write("finish items", move |db| {
-            let revision = journal::finish_items(db, me, id, &records)?;
-            let report = memory::insert(db, &memories, forward_to.as_ref())?;
-            Ok((revision, report))
         })
         .await
     }

@@ -1,7 +1,9 @@
 //! Real programs through a real guardian: every way a program, its children, the guardian and the server can end.
 
 use mahavishnu::error::{ErrorKind, Fault};
-use mahavishnu::process::{Ended, Exit, Job, Options, Processes, SpawnError, StopReason, Stream};
+use mahavishnu::process::{
+    Ended, Exit, Job, Options, Processes, Program, SpawnError, StopReason, Stream,
+};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File, Permissions};
@@ -12,6 +14,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -896,4 +899,28 @@ async fn a_guardian_takes_little_memory() {
     }
     cancel.cancel();
     started.exit().await;
+}
+
+#[tokio::test]
+async fn whoever_talks_to_a_program_hears_at_once_that_it_closed_its_output() {
+    let bench = Bench::new();
+    let program = Program {
+        program: example("fake_worker"),
+        args: ["close-stdout", "hang"].map(Into::into).to_vec(),
+        cwd: "/".into(),
+        env: Vec::new(),
+    };
+    let (mut talking, mut pipes) = bench.processes.talk(program).expect("it starts");
+    let mut said = String::new();
+    let read = timeout(HANG, pipes.stdout.read_to_string(&mut said)).await;
+    assert_eq!(read.expect("in time").expect("readable"), 0);
+    let ended = timeout(Duration::from_millis(50), talking.ended()).await;
+    assert!(ended.is_err(), "it runs still: {ended:?}");
+    talking.kill();
+    assert!(
+        timeout(HANG, talking.ended())
+            .await
+            .expect("in time")
+            .is_ok()
+    );
 }

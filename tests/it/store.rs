@@ -10,10 +10,12 @@ mod ownership;
 mod search;
 
 use mahavishnu::model::{
-    At, ItemRecord, ItemState, ItemWork, PoolName, Settings, Work, WorkflowId, WorkflowRecord,
+    At, InsertReport, ItemRecord, ItemState, ItemWork, NewMemory, PoolName, Revision, Settings,
+    Work, WorkflowId, WorkflowRecord,
 };
-use mahavishnu::store::{Created, Durability, Store, StoreOptions};
+use mahavishnu::store::{Created, Durability, Entry, Store, StoreError, StoreOptions};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Opens a store in `dir`, as one server does.
 fn open(dir: &Path) -> Store {
@@ -65,6 +67,17 @@ async fn journal(store: &Store, count: u32) -> WorkflowId {
         .expect("journaled");
     assert_eq!(created, Created::New);
     id
+}
+
+/// Journals ends, in one entry with what they left behind.
+async fn finish(
+    store: &Store,
+    id: WorkflowId,
+    records: Vec<ItemRecord>,
+    memories: Vec<NewMemory>,
+) -> Result<(Revision, InsertReport), StoreError> {
+    let entry = Entry { records, memories };
+    store.journal(id, Arc::new(vec![entry]), None).await
 }
 
 /// Item `item` in `state`, at its `attempt`.

@@ -308,6 +308,16 @@ impl Router {
         Some(self.route(slot, |node| node.in_flight += 1))
     }
 
+    /// Takes a slot of this very pool; returns false, and does nothing, where it takes no tasks or has none free.
+    pub fn acquire_in(&mut self, key: PoolKey) -> bool {
+        let free = |slot: &u32| self.nodes[*slot as usize].home == Home::Free;
+        let Some(slot) = self.live(key).filter(free) else {
+            return false;
+        };
+        self.route(slot, |node| node.in_flight += 1);
+        true
+    }
+
     /// Takes a slot as [`Router::acquire`] does, or else a place in the queue of the least-loaded full pool that has
     /// one left.
     ///

@@ -1,5 +1,6 @@
 //! One attempt at one item: journal, set up, run, verify, journal the end.
 
+use super::ahead::Seat;
 use super::live::{Live, Stop};
 use super::run::{Begin, Begun, Run};
 use super::workspace::{Folder, NotEntered, Workspace};
@@ -10,6 +11,7 @@ use crate::model::{
 };
 use crate::orchestrator::memory;
 use crate::orchestrator::pools::Slot;
+use crate::pool::Pool;
 use crate::pool::worker::command::outcome;
 use crate::pool::worker::{End, Event, Events, Outcome, RepoRef, Task};
 use crate::process::Job;
@@ -32,85 +34,117 @@ struct Verdict {
     verify: Option<VerifyResult>,
 }
 
-/// Another process works on the repository; the attempt is as if it had not begun.
-struct Locked;
+/// Why an attempt is as if it had not begun.
+enum NotStarted {
+    /// Another process works on the repository.
+    Locked,
+    /// No slot came in time, or it was stopped before.
+    NoSlot,
+}
 
 impl Engine {
-    /// Makes one attempt at an item that holds `slot`, and journals its end.
+    /// Makes one attempt at a claimed item that has a slot, and journals its end.
     pub(super) async fn attempt(&self, run: Arc<Run>, item: ItemIndex, slot: Slot) {
-        let begun = match run.begin(item, &slot.pool.name, self.limits.grace) {
-            Some(Begin::Begun(begun)) => begun,
+        match run.begin(item, &slot.pool.name, self.limits.grace) {
+            Some(Begin::Begun(begun)) => self.make(run, begun, Seat::Slot(slot)).await,
             Some(Begin::Stopped(end)) => {
                 drop(slot);
                 self.leave_repo(&run, &end.repo);
-                return self.journal_ends(&run, vec![end]).await;
+                self.journal_ends(&run, vec![end]).await;
             }
             // Whoever claims an item begins it, once.
-            None => return,
-        };
+            None => {}
+        }
+    }
+
+    /// Makes an attempt that was begun, and sees to it that its end is journaled.
+    pub(super) async fn make(&self, run: Arc<Run>, mut begun: Begun, mut seat: Seat) {
         let repo = begun.work.repo.clone();
         let mut record = begun.record.clone();
-        let tried = AssertUnwindSafe(self.try_once(&run, &begun, &slot, &mut record));
+        // Boxed: the task would be copied several times with all that it may once hold.
+        let tried = Box::pin(self.try_once(&run, &mut begun, &mut seat, &mut record));
+        let tried = AssertUnwindSafe(tried);
         let memory = match tried.catch_unwind().await {
             Ok(Ok(memory)) => memory,
-            Ok(Err(Locked)) => {
-                let ended = run.unbegin(item);
-                drop(slot);
-                self.leave_repo(&run, &repo);
-                self.wait_for_repo(&run, item);
-                return self.journal_ends(&run, ended.into_iter().collect()).await;
+            Ok(Err(why)) => {
+                drop(seat);
+                return self.take_back(&run, &begun, why);
             }
             Err(panic) => {
                 record = panicked(record, panic.as_ref());
                 None
             }
         };
+        let took = begun.live.started.elapsed();
         let succeeded = record.status == ItemState::Succeeded;
-        let stats = &slot.pool.stats;
-        stats.record(succeeded, begun.live.started.elapsed());
+        seat.pool().stats.record(succeeded, took);
         let ends = run.end(&record, retries(&record));
         // Only now: whoever gets the slot must see that this one has ended, and how.
-        drop(slot);
-        self.leave_repo(&run, &repo);
-        self.journal(&run, ends, memory.into_iter().collect()).await;
-        self.memories.stored();
-        if run.has_failed_enough() {
-            self.stop(&run, &[], Stop::MaxFailures, None).await;
+        self.pass_on(&run, &repo, seat, took);
+        self.journal_end(&run, ends, memory);
+    }
+
+    /// Puts an item in line again, or ends it where it was stopped, as if its attempt had not begun.
+    fn take_back(&self, run: &Arc<Run>, begun: &Begun, why: NotStarted) {
+        let item = begun.record.item;
+        let ended = run.unbegin(item);
+        self.leave_repo(run, &begun.work.repo);
+        match (ended, why) {
+            (Some(end), _) => self.journal_end(run, vec![end], None),
+            (None, NotStarted::Locked) => self.wait_for_repo(run, item),
+            (None, NotStarted::NoSlot) => {
+                if let Some(waits) = run.record_of(item) {
+                    self.journal_wait(run, waits);
+                }
+                if run.put_back(item) {
+                    self.line_up(run);
+                }
+            }
         }
-        self.finish(&run);
     }
 
     /// Makes one attempt and writes its end into `record`; returns what is to be remembered of it.
     async fn try_once(
         &self,
-        run: &Run,
-        begun: &Begun,
-        slot: &Slot,
+        run: &Arc<Run>,
+        begun: &mut Begun,
+        seat: &mut Seat,
         record: &mut ItemRecord,
-    ) -> Result<Option<NewMemory>, Locked> {
+    ) -> Result<Option<NewMemory>, NotStarted> {
         let clocks = Clocks::start();
-        let limit = begun.settings.settings.timeout.or(slot.pool.timeout);
-        let deadline = limit.map(|limit| begun.live.started + limit);
+        let limit = begun.settings.settings.timeout.or(seat.pool().timeout);
+        let started = seat.slot().map(|_| begun.live.started);
+        let deadline = limit.and_then(|limit| Some(started? + limit));
         // Entering can wait for another process's git; it stops where it is, which leaves nothing half made.
         let entered = tokio::select! {
             biased;
-            entered = self.enter(run, begun, slot, record) => entered,
+            entered = self.enter(run, begun, seat.pool(), record) => entered,
             end = over(&begun.live, deadline) => Err(Some(end)),
         };
         let verdict = match entered {
             Ok(mut workspace) => {
-                self.work(run, begun, slot, deadline, &mut workspace, record)
+                if let Seat::Ahead(ahead) = seat {
+                    let slot = ahead.slot(&begun.live).await;
+                    let slot = slot.ok_or(NotStarted::NoSlot)?;
+                    begun.live = run.start(record).ok_or(NotStarted::NoSlot)?;
+                    *seat = Seat::Slot(slot);
+                }
+                let deadline = limit.map(|limit| begun.live.started + limit);
+                self.work(run, begun, seat.pool(), deadline, &mut workspace, record)
                     .await
             }
+            Err(Some(End::Cancelled)) if seat.slot().is_none() => return Err(NotStarted::NoSlot),
             Err(Some(end)) => Verdict::unstarted(end),
-            Err(None) => return Err(Locked),
+            Err(None) => return Err(NotStarted::Locked),
         };
-        if let (Stage::Run, End::NotStarted(_)) = (verdict.stage, &verdict.outcome.end) {
+        if let (Stage::Run, End::NotStarted(_), Some(slot)) =
+            (verdict.stage, &verdict.outcome.end, seat.slot())
+        {
             let filter = &begun.settings.settings.filter;
             self.quarantine.suspect(slot, filter).await;
         }
         self.conclude(record, verdict, &begun.live, &clocks);
-        let worker = slot.pool.worker_name.clone();
+        let worker = seat.pool().worker_name.clone();
         Ok(memory::outcome(
             run.id(),
             record,
@@ -123,20 +157,20 @@ impl Engine {
     /// another process works on the repository.
     async fn enter(
         &self,
-        run: &Run,
+        run: &Arc<Run>,
         begun: &Begun,
-        slot: &Slot,
+        pool: &Pool,
         record: &mut ItemRecord,
     ) -> Result<Workspace, Option<End>> {
         let settings = &begun.settings.settings;
-        let needs = Folder::needed(settings, slot.pool.worker.capabilities());
+        let needs = Folder::needed(settings, pool.worker.capabilities());
         let workspace = Workspace::enter(&self.repos, run.id(), settings, needs, record)
             .await
             .map_err(|error| match error {
                 NotEntered::Locked => None,
                 NotEntered::Problem(problem) => Some(End::NotStarted(problem)),
             })?;
-        let journaled = self.store.begin_attempt(run.id(), record.clone()).await;
+        let journaled = self.journal_begin(run, record).await;
         let revision = journaled.map_err(|error| Some(End::NotStarted(error.problem())))?;
         run.begun(record, revision);
         Ok(workspace)
@@ -147,12 +181,12 @@ impl Engine {
         &self,
         run: &Run,
         begun: &Begun,
-        slot: &Slot,
+        pool: &Pool,
         deadline: Option<Instant>,
         workspace: &mut Workspace,
         record: &mut ItemRecord,
     ) -> Verdict {
-        let stages = self.stages(run, begun, slot, deadline, workspace, record);
+        let stages = self.stages(run, begun, pool, deadline, workspace, record);
         let mut verdict = stages.await;
         begun.live.doing("keep the work");
         let message = format!(
@@ -187,7 +221,7 @@ impl Engine {
         &self,
         run: &Run,
         begun: &Begun,
-        slot: &Slot,
+        pool: &Pool,
         deadline: Option<Instant>,
         workspace: &mut Workspace,
         record: &mut ItemRecord,
@@ -233,7 +267,7 @@ impl Engine {
             stall: settings.stall,
             grace: begun.live.grace.clone(),
         };
-        let worker = &slot.pool.worker;
+        let worker = &pool.worker;
         let events = events(&begun.live);
         let outcome = worker.run(task, events, begun.live.cancel.clone()).await;
         if outcome.end != End::Succeeded || settings.verify.is_empty() {

@@ -4,11 +4,13 @@
 //! is free (late binding); a routed single task that found every slot taken waits in the queue of the pool it was
 //! routed to. Of freed slots, those single tasks and the runs have the first choice by turns. An `in_place` item
 //! waits, without a slot, while another item of this process works on its repository; when that one leaves, all who
-//! wait for it compete again, since any of them may have been stopped or may find no slot.
+//! wait for it compete again, since any of them may have been stopped or may find no slot. A run's prepared items
+//! (`ahead`) come before its ready ones, in the same turn.
 
 use super::super::pools::{Place, Routed, Slot};
 use super::super::router::PoolKey;
 use super::Engine;
+use super::ahead::{Prepared, Seat};
 use super::live::Stop;
 use super::run::{Next, Run};
 use crate::model::{Filter, Isolation, ItemIndex, ItemWork, PoolName};
@@ -23,8 +25,10 @@ const LOCKED_ELSEWHERE: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(super) struct Queue {
     line: Line,
+    /// Items that were made ready ahead of their slots.
+    pub(super) prepared: Prepared,
     /// Repositories that an `in_place` item of this process works on.
-    busy: HashSet<String>,
+    pub(super) busy: HashSet<String>,
     /// Items that wait for one of those.
     parked: HashMap<String, Vec<(Arc<Run>, ItemIndex)>>,
     /// Routed single tasks that wait in their pool's queue.
@@ -58,6 +62,19 @@ impl Queue {
     /// Puts a run with ready items in line, if it is not there yet.
     pub(super) fn add(&mut self, run: Arc<Run>) {
         self.line.push(run);
+    }
+
+    /// Lets others have the repository that an item of this run worked on.
+    fn leave_repo(&mut self, run: &Arc<Run>, repo: &str) {
+        if !in_place(run) {
+            return;
+        }
+        self.busy.remove(repo);
+        for (next, item) in self.parked.remove(repo).unwrap_or_default() {
+            if next.put_back(item) {
+                self.add(next);
+            }
+        }
     }
 }
 
@@ -112,15 +129,18 @@ impl Engine {
 
     /// Starts all that can start now.
     pub(super) fn dispatch(&self) {
-        let mut queue = self.queue();
+        self.dispatch_all(&mut self.queue());
+    }
+
+    fn dispatch_all(&self, queue: &mut Queue) {
         queue.runs_first = !queue.runs_first;
         let runs_first = queue.runs_first;
         if runs_first {
-            self.dispatch_runs(&mut queue);
+            self.dispatch_runs(queue);
         }
-        self.dispatch_waiting(&mut queue);
+        self.dispatch_waiting(queue);
         if !runs_first {
-            self.dispatch_runs(&mut queue);
+            self.dispatch_runs(queue);
         }
     }
 
@@ -175,11 +195,14 @@ impl Engine {
     }
 
     fn serve(&self, queue: &mut Queue, run: &Arc<Run>, full: &mut HashSet<Filter>) -> Served {
+        if self.start_prepared(queue, run) {
+            return Served::Started;
+        }
         loop {
             let work = match run.next() {
                 Next::Item(work) => work,
-                Next::Later => return Served::Waits,
-                Next::Nothing => return Served::Nothing,
+                Next::Nothing if !queue.prepared.has(run) => return Served::Nothing,
+                Next::Later | Next::Nothing => return Served::Waits,
             };
             if park_if_busy(queue, run, &work) {
                 continue;
@@ -198,19 +221,24 @@ impl Engine {
         }
     }
 
+    /// Lets others have the slot and the repository of an attempt that has ended after `took`.
+    pub(super) fn pass_on(&self, run: &Arc<Run>, repo: &str, seat: Seat, took: Duration) {
+        let pool = Arc::clone(seat.pool());
+        let key = match seat {
+            Seat::Slot(slot) => Some(slot.give_back()),
+            Seat::Ahead(_) => None,
+        };
+        let mut queue = self.queue();
+        queue.leave_repo(run, repo);
+        self.dispatch_all(&mut queue);
+        if let Some(key) = key {
+            self.look_ahead(&mut queue, run, (key, &pool), took);
+        }
+    }
+
     /// Lets others have the repository.
     pub(super) fn leave_repo(&self, run: &Arc<Run>, repo: &str) {
-        if !in_place(run) {
-            return;
-        }
-        let mut queue = self.queue();
-        queue.busy.remove(repo);
-        for (next, item) in queue.parked.remove(repo).unwrap_or_default() {
-            if next.put_back(item) {
-                queue.add(next);
-            }
-        }
-        drop(queue);
+        self.queue().leave_repo(run, repo);
         self.pools.ring();
     }
 
@@ -250,7 +278,7 @@ enum Served {
 }
 
 /// Takes a ready item aside where its repository is busy; returns whether it did or the item is not ready any more.
-fn park_if_busy(queue: &mut Queue, run: &Arc<Run>, work: &ItemWork) -> bool {
+pub(super) fn park_if_busy(queue: &mut Queue, run: &Arc<Run>, work: &ItemWork) -> bool {
     if !in_place(run) || !queue.busy.contains(&work.repo) {
         return false;
     }

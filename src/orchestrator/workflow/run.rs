@@ -8,12 +8,14 @@
 //!          ┌──────── put_back ── Parked ◄─ unbegin ─┐
 //!          ▼                       ▲ park           │
 //! Still ─► Ready ── claim ─► Starting ── begin ─► Live ── end ─► Ending ── journaled ─► Still
-//!   resume   ▲                                                     │ (another attempt)
+//!   resume   ▲ └── claim_ahead ─► Ahead ── start ───┘              │ (another attempt)
 //!            └─────────────────────────────────────────────────────┘
 //! ```
 
+mod ahead;
 mod item;
 
+use super::journal::Ledger;
 use super::live::{Live, Stop};
 use crate::model::{
     Counts, Filter, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, Revision, WorkflowId,
@@ -29,6 +31,8 @@ use tokio::sync::watch;
 pub(in crate::orchestrator) struct Run {
     // A std mutex: transitions are tree and vector operations; a view of 10,000 items clones as many pointers.
     state: Mutex<State>,
+    // A std mutex: held to add or take lines.
+    ledger: Mutex<Ledger>,
     id: WorkflowId,
     /// The journal's revision; also wakes who waits, at every change.
     revision: watch::Sender<Revision>,
@@ -99,6 +103,7 @@ impl Run {
             id: record.id,
             revision: watch::Sender::new(revision),
             began: Instant::now(),
+            ledger: Mutex::default(),
             state: Mutex::new(State {
                 record: Arc::new(record),
                 counts: Counts::of(items.iter().map(|item| item.record.status)),
@@ -114,6 +119,11 @@ impl Run {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is to be written of it.
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes who waits, with the journal's revision where it was written.
@@ -249,9 +259,12 @@ impl Run {
             }
             None => {
                 let live = Arc::new(Live::new(grace));
-                begun.begin(pool, Arc::clone(&live));
+                let record = begun.next_attempt(pool);
+                begun.record = Arc::new(record.clone());
+                begun.phase = Phase::Live(Arc::clone(&live));
+                begun.tries += 1;
                 let begin = Begin::Begun(Begun {
-                    record: (*begun.record).clone(),
+                    record,
                     work: Arc::clone(&begun.work),
                     settings,
                     live,
@@ -270,28 +283,40 @@ impl Run {
     pub(super) fn unbegin(&self, item: ItemIndex) -> Option<ItemRecord> {
         let mut state = self.state();
         let place = state.items.get_mut(item as usize)?;
-        let Phase::Live(live) = &place.phase else {
-            return None;
+        let (live, had_slot) = match &place.phase {
+            Phase::Live(live) => (live, true),
+            Phase::Ahead(live) => (live, false),
+            _ => return None,
         };
         let stop = live.stopped();
-        let record = Arc::make_mut(&mut place.record);
-        record.status = ItemState::Queued;
-        record.attempt = record.attempt.saturating_sub(1);
-        record.started_at = None;
         place.tries = place.tries.saturating_sub(1);
         place.phase = Phase::Parked;
-        state.taken -= 1;
-        state.counts.shift(ItemState::Running, ItemState::Queued);
+        if had_slot {
+            let record = Arc::make_mut(&mut place.record);
+            record.status = ItemState::Queued;
+            record.attempt = record.attempt.saturating_sub(1);
+            record.started_at = None;
+            state.taken -= 1;
+            state.counts.shift(ItemState::Running, ItemState::Queued);
+        }
         let ended = stop.and_then(|why| state.end_waiting(item, why));
         drop(state);
         self.wake(None);
         ended
     }
 
-    /// Notes that a running attempt is journaled, as `record`.
+    /// Returns an item's record as it was when it last changed.
+    pub(super) fn record_of(&self, item: ItemIndex) -> Option<ItemRecord> {
+        let state = self.state();
+        Some((*state.items.get(item as usize)?.record).clone())
+    }
+
+    /// Notes that an attempt is journaled, as `record`.
     pub(super) fn begun(&self, record: &ItemRecord, revision: Revision) {
         let mut state = self.state();
-        if let Some(item) = state.items.get_mut(record.item as usize) {
+        if let Some(item) = state.items.get_mut(record.item as usize)
+            && matches!(item.phase, Phase::Live(_))
+        {
             item.record = Arc::new(record.clone());
         }
         drop(state);
@@ -302,20 +327,21 @@ impl Run {
     /// left, its wait for that.
     pub(super) fn end(&self, end: &ItemRecord, may_retry: bool) -> Vec<ItemRecord> {
         let mut state = self.state();
-        state.taken = state.taken.saturating_sub(1);
         let failed = is_failure(end.status);
         let retries = state.record.settings.retries;
         let Some(item) = state.items.get_mut(end.item as usize) else {
             return Vec::new();
         };
-        let stopped = match &item.phase {
-            Phase::Live(live) => live.stopped().is_some(),
-            _ => false,
+        let (stopped, had_slot) = match &item.phase {
+            Phase::Live(live) => (live.stopped().is_some(), true),
+            Phase::Ahead(live) => (live.stopped().is_some(), false),
+            _ => (false, false),
         };
         item.failed = None;
         let left = item.tries <= retries;
         let again = may_retry && failed && left && !stopped && !state.has_failed_enough();
         state.failed += u32::from(failed && !again);
+        state.taken -= u32::from(had_slot);
         let mut records = vec![end.clone()];
         if again {
             records.push(ItemRecord {
@@ -379,6 +405,7 @@ impl Run {
             }
             match &mut state.items[index as usize].phase {
                 Phase::Still => {}
+                Phase::Ahead(live) => live.stop(why, grace),
                 Phase::Live(live) if why.ends_running() => live.stop(why, grace),
                 Phase::Live(_) => {}
                 Phase::Starting(stop) | Phase::Ending { stop, .. } => {

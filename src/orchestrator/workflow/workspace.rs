@@ -4,7 +4,7 @@ use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{BaseRef, Isolation, ItemRecord, Settings, WorkflowId};
 use crate::pool::worker::Capabilities;
 use crate::repo::{
-    Head, Lane, NewWorktree, RepoError, RepoLock, RepoPath, Repos, SetupRan, Worktree,
+    Head, Lane, Layout, NewWorktree, RepoError, RepoLock, RepoPath, Repos, SetupRan, Worktree,
 };
 use std::path::Path;
 
@@ -14,6 +14,7 @@ pub(in crate::orchestrator) const WROTE_IN_READ_ONLY: &str = "wrote_in_read_only
 /// What an attempt works in, until it is dropped.
 pub(super) struct Workspace {
     repo: RepoPath,
+    layout: Layout,
     site: Site,
     isolation: Isolation,
 }
@@ -80,13 +81,14 @@ impl Workspace {
         folder: Folder,
         record: &mut ItemRecord,
     ) -> Result<Self, NotEntered> {
-        let repo = repos.resolve(&record.repo).await?;
+        let (repo, layout) = repos.at(&record.repo)?;
         if folder == Folder::Useless {
-            let head = repos.head(&repo).await?;
+            let head = repos.head_at(&layout).await?;
             record.base_commit = head.commit;
             record.base_branch = head.branch;
             return Ok(Self {
                 repo,
+                layout,
                 site: Site::Elsewhere,
                 isolation: settings.isolation,
             });
@@ -94,9 +96,9 @@ impl Workspace {
         let isolation = settings.isolation;
         let site = match isolation {
             Isolation::InPlace => {
-                let lock = repos.try_lock(&repo, Lane::WorkingCopy)?;
+                let lock = repos.try_lock(&layout, Lane::WorkingCopy)?;
                 let lock = lock.ok_or(NotEntered::Locked)?;
-                let before = repos.head(&repo).await?;
+                let before = repos.head_at(&layout).await?;
                 record.base_commit.clone_from(&before.commit);
                 record.base_branch.clone_from(&before.branch);
                 Site::InPlace {
@@ -112,6 +114,7 @@ impl Workspace {
         };
         Ok(Self {
             repo,
+            layout,
             site,
             isolation,
         })
@@ -166,7 +169,7 @@ impl Workspace {
             Site::Elsewhere => Ok(()),
             Site::InPlace { before, .. } => {
                 // A repository that cannot be read any more is the attempt's own failure, told by its outcome.
-                if let Ok(after) = repos.head(&self.repo).await
+                if let Ok(after) = repos.head_at(&self.layout).await
                     && after.commit != before.commit
                 {
                     record.changed = Some(true);

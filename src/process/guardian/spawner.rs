@@ -23,12 +23,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const RECEIVE_BYTES: usize = 64 << 10;
 
 /// A program that runs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Program {
     /// The server's name for it.
     id: u64,
     /// Its place in the order of starts here.
     number: u64,
+    /// Keeps the ends of its outputs open here, so that the server sees them close together with the report of its end
+    /// and is not woken twice. None where the program has a stdin: to whoever talks to it, a closed output says something.
+    outputs: Option<Command>,
 }
 
 pub(super) struct Spawner {
@@ -39,6 +42,8 @@ pub(super) struct Spawner {
     receive: Vec<u8>,
     reports: Vec<u8>,
     programs: HashMap<Pid, Program>,
+    /// The outputs of programs whose ends are not told yet.
+    ended: Vec<Command>,
     pids: HashMap<u64, Pid>,
     /// The programs that run by their place in the order of starts.
     order: BTreeMap<u64, Pid>,
@@ -61,6 +66,7 @@ impl Spawner {
             receive: vec![0; RECEIVE_BYTES],
             reports: Vec::new(),
             programs: HashMap::new(),
+            ended: Vec::new(),
             pids: HashMap::new(),
             order: BTreeMap::new(),
             started: 0,
@@ -165,7 +171,8 @@ impl Spawner {
         let (stdout, stderr) = (descriptor()?, descriptor()?);
         let number = self.started + 1;
         // All that std needs to take the posix_spawn path (a vfork) instead of a fork: an absolute program, no closure.
-        let spawned = Command::new(&spawn.program)
+        let mut command = Command::new(&spawn.program);
+        let spawned = command
             .args(&spawn.args)
             .env_clear()
             .envs(spawn.env)
@@ -185,6 +192,7 @@ impl Spawner {
                 return self.report(spawn.id, End::NotSpawned(code));
             }
         };
+        command.env_clear();
         self.started = number;
         self.order.insert(number, pid);
         self.pids.insert(spawn.id, pid);
@@ -193,6 +201,7 @@ impl Spawner {
             Program {
                 id: spawn.id,
                 number,
+                outputs: (!spawn.has_stdin).then_some(command),
             },
         );
         Ok(())
@@ -225,6 +234,7 @@ impl Spawner {
             if let Some(program) = self.programs.remove(&pid) {
                 self.order.remove(&program.number);
                 self.pids.remove(&program.id);
+                self.ended.extend(program.outputs);
                 self.report(program.id, end_of(&status))?;
             }
         }
@@ -288,6 +298,7 @@ impl Spawner {
 
     /// Sends all reports. It may block, but never for long: the server always reads, or is gone.
     fn tell(&mut self) -> io::Result<()> {
+        self.ended.clear();
         let mut sent = 0;
         while sent < self.reports.len() {
             match send(

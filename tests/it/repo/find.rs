@@ -2,7 +2,7 @@
 
 use super::support::Place;
 use mahavishnu::error::{ErrorKind, Fault};
-use mahavishnu::repo::{Lane, RepoError, RepoPath, Repos, Selection, Setup};
+use mahavishnu::repo::{Lane, Layout, RepoError, RepoPath, Repos, Selection, Setup};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
@@ -340,6 +340,7 @@ async fn a_lock_is_held_once_and_by_worktrees_of_one_repository_together() {
     let repo = place.repo("app");
     repo.git(["worktree", "add", "-q", "../linked"]);
     let linked = place.at(place.root().join("linked")).path();
+    let layout = Layout::of(&linked).expect("a repository");
     // Two handles stand for two server processes: they share nothing but the files.
     let (one, two) = (place.repos(), place.repos());
 
@@ -348,17 +349,17 @@ async fn a_lock_is_held_once_and_by_worktrees_of_one_repository_together() {
         .await
         .expect("locked");
     assert!(
-        two.try_lock(&linked, Lane::WorkingCopy)
+        two.try_lock(&layout, Lane::WorkingCopy)
             .expect("asked")
             .is_none()
     );
     assert!(
-        one.try_lock(&linked, Lane::WorkingCopy)
+        one.try_lock(&layout, Lane::WorkingCopy)
             .expect("asked")
             .is_none()
     );
     assert!(
-        two.try_lock(&linked, Lane::GitData)
+        two.try_lock(&layout, Lane::GitData)
             .expect("asked")
             .is_some()
     );

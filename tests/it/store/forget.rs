@@ -1,6 +1,6 @@
 //! What was forgotten is gone from everywhere, and no peer brings it back.
 
-use super::{at, journal, open};
+use super::{at, finish, journal, open};
 use mahavishnu::model::{
     At, ItemState, MemoryId, MemoryKind, NewMemory, PeerName, Work, WorkflowId,
 };
@@ -32,9 +32,7 @@ async fn end(store: &Store, id: WorkflowId, item: u32, attempt: u32) -> MemoryId
         attempt: Some(attempt),
         ..new(MemoryKind::Outcome, &format!("true failed: {secret}"))
     };
-    let report = store
-        .finish_items(id, vec![failed], vec![outcome], None)
-        .await;
+    let report = finish(store, id, vec![failed], vec![outcome]).await;
     report.expect("written").1.ids[0]
 }
 

@@ -1,10 +1,11 @@
 //! What is written is read back, and costs what it should.
 
-use super::{at, items, journal, open, record};
-use mahavishnu::model::{At, Counts, ItemState, WorkflowStatus};
+use super::{at, finish, items, journal, open, record};
+use mahavishnu::model::{At, Counts, ItemRecord, ItemState, WorkflowStatus};
 use mahavishnu::store::{
-    Created, OwnerState, Retention, Store, StoreError, StoreOptions, WorkflowQuery,
+    Created, Entry, OwnerState, Retention, Store, StoreError, StoreOptions, WorkflowQuery,
 };
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -132,7 +133,7 @@ async fn an_end_and_the_wait_for_another_attempt_are_one_write() {
     let ends = vec![at(0, 1, ItemState::Failed), at(0, 1, ItemState::Queued)];
     // Written twice, as where the first write was told as failed.
     for round in 1..=2 {
-        let written = store.finish_items(id, ends.clone(), Vec::new(), None).await;
+        let written = finish(&store, id, ends.clone(), Vec::new()).await;
         assert_eq!(written.expect("written").0, before + round, "one revision");
         let now = store.item(id, 0).await.expect("read").expect("there");
         assert_eq!(now.status, ItemState::Queued);
@@ -149,6 +150,77 @@ async fn an_end_and_the_wait_for_another_attempt_are_one_write() {
     assert_eq!(store.give_up(id).await.expect("written"), 1);
     let now = store.item(id, 0).await.expect("read").expect("there");
     assert_eq!(now.status, ItemState::Interrupted);
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_taken_back_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    let id = journal(&store, 1).await;
+    let begin = async |attempt| {
+        let begun = store
+            .begin_attempt(id, at(0, attempt, ItemState::Running))
+            .await;
+        begun.expect("begun")
+    };
+    begin(1).await;
+    let waits = ItemRecord::unstarted(0, "/repos/r0", ItemState::Queued);
+    finish(&store, id, vec![waits.clone()], Vec::new())
+        .await
+        .expect("written");
+    let now = store.item(id, 0).await.expect("read").expect("there");
+    assert_eq!(now, waits);
+    assert_eq!(store.attempt(id, 0, 1).await.expect("read"), None);
+    let counts = store
+        .summary(id)
+        .await
+        .expect("read")
+        .expect("there")
+        .counts;
+    assert_eq!((counts.queued, counts.running), (1, 0));
+    // Begun again it is the same attempt, whose end is the only one that is kept.
+    begin(1).await;
+    let ends = vec![at(0, 1, ItemState::Failed), at(0, 1, ItemState::Queued)];
+    finish(&store, id, ends, Vec::new()).await.expect("written");
+    begin(2).await;
+    let again = at(0, 1, ItemState::Queued);
+    finish(&store, id, vec![again], Vec::new())
+        .await
+        .expect("written");
+    let first = store.attempt(id, 0, 1).await.expect("read").expect("there");
+    assert_eq!(first.status, ItemState::Failed);
+    assert_eq!(store.attempt(id, 0, 2).await.expect("read"), None);
+}
+
+#[tokio::test]
+async fn entries_of_several_items_are_one_step() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path());
+    let id = journal(&store, 2).await;
+    let entry = |item, state| Entry::of(vec![at(item, 1, state)]);
+    let begins = vec![entry(0, ItemState::Running), entry(1, ItemState::Running)];
+    let (first, _) = store
+        .journal(id, Arc::new(begins), None)
+        .await
+        .expect("written");
+    let ends = Arc::new(vec![
+        entry(0, ItemState::Succeeded),
+        entry(1, ItemState::Failed),
+    ]);
+    let (second, _) = store.journal(id, ends, None).await.expect("written");
+    assert_eq!(second, first + 1);
+    // One that may not be written keeps the others from being written, too.
+    let mixed = Arc::new(vec![
+        entry(1, ItemState::Queued),
+        entry(0, ItemState::Running),
+    ]);
+    let refused = store.journal(id, mixed, None).await;
+    assert!(
+        matches!(refused, Err(StoreError::Ended { item: 0, .. })),
+        "{refused:?}"
+    );
+    let other = store.item(id, 1).await.expect("read").expect("there");
+    assert_eq!(other.status, ItemState::Failed);
 }
 
 #[tokio::test]

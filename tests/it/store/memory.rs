@@ -1,6 +1,6 @@
 //! Memories are kept once, found by any text, and forgotten for good.
 
-use super::{at, journal, open};
+use super::{at, finish, journal, open};
 use mahavishnu::error::Fault;
 use mahavishnu::model::{
     At, ItemState, MemoryId, MemoryKind, MemoryPage, MemoryQuery, NewMemory, PoolName, WorkflowId,
@@ -521,29 +521,27 @@ async fn an_end_and_its_memory_are_written_together_or_not_at_all() {
         ..new(MemoryKind::Outcome, &text)
     };
     let ended = vec![at(0, 1, ItemState::Succeeded)];
-    let (_, report) = store
-        .finish_items(id, ended, vec![outcome("done".to_owned())], None)
+    let (_, report) = finish(&store, id, ended, vec![outcome("done".to_owned())])
         .await
         .expect("written");
     assert_eq!(report.new, 1);
     let same = vec![at(0, 1, ItemState::Succeeded)];
-    let again = store.finish_items(id, same, Vec::new(), None).await;
+    let again = finish(&store, id, same, Vec::new()).await;
     again.expect("the same end is no other end");
     let other = vec![at(0, 1, ItemState::Failed)];
-    let other = store.finish_items(id, other, Vec::new(), None).await;
+    let other = finish(&store, id, other, Vec::new()).await;
     assert!(matches!(other, Err(StoreError::Ended { .. })), "{other:?}");
     let too_long = NewMemory {
         item: Some(1),
         ..outcome("x".repeat(10 << 20))
     };
-    let refused = store
-        .finish_items(
-            id,
-            vec![at(1, 1, ItemState::Succeeded)],
-            vec![too_long],
-            None,
-        )
-        .await;
+    let refused = finish(
+        &store,
+        id,
+        vec![at(1, 1, ItemState::Succeeded)],
+        vec![too_long],
+    )
+    .await;
     assert!(
         matches!(refused, Err(StoreError::Argument { field: "text", .. })),
         "{refused:?}"
@@ -619,9 +617,7 @@ async fn forgetting_an_outcome_takes_its_output_out_of_the_journal_too() {
             attempt: Some(1),
             ..new(MemoryKind::Outcome, &format!("failed: hunter{item}"))
         };
-        let report = store
-            .finish_items(id, vec![failed.clone()], vec![outcome], None)
-            .await;
+        let report = finish(&store, id, vec![failed.clone()], vec![outcome]).await;
         forget.extend(report.expect("written").1.ids);
         if item == 0 {
             failed.status = ItemState::Queued;

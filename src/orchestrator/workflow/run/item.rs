@@ -26,6 +26,8 @@ pub(super) enum Phase {
     Parked,
     /// Has a slot; it begins or, where it was stopped meanwhile, ends in a moment.
     Starting(Option<Stop>),
+    /// Is prepared, or will be in a moment, and has no slot yet; its record is the one before.
+    Ahead(Arc<Live>),
     Live(Arc<Live>),
     /// Its end is being journaled. With `again` it then waits for another attempt, unless it was stopped meanwhile.
     Ending {
@@ -49,7 +51,8 @@ impl Item {
         }
     }
 
-    pub(super) fn begin(&mut self, pool: &PoolName, live: Arc<Live>) {
+    /// Returns the record of the next attempt, begun now.
+    pub(super) fn next_attempt(&self, pool: &PoolName) -> ItemRecord {
         let old = &self.record;
         let mut record = ItemRecord::unstarted(old.item, old.repo.clone(), ItemState::Running);
         record.attempt = old.attempt + 1;
@@ -60,9 +63,7 @@ impl Item {
         record.branch.clone_from(&old.branch);
         record.base_commit.clone_from(&old.base_commit);
         record.base_branch.clone_from(&old.base_branch);
-        self.record = Arc::new(record);
-        self.phase = Phase::Live(live);
-        self.tries += 1;
+        record
     }
 
     pub(super) fn shown(&self) -> Arc<ItemRecord> {

@@ -48,6 +48,15 @@ fn begin(run: &Run, item: ItemIndex) -> Begin {
         .expect("it was claimed")
 }
 
+fn prepare(run: &Run, item: ItemIndex) -> Option<Begun> {
+    let pool = "p".parse().expect("a name");
+    run.claim_ahead(item, &pool, Duration::ZERO)
+}
+
+fn prepared(run: &Run, item: ItemIndex) -> Begun {
+    prepare(run, item).expect("it is ready")
+}
+
 fn begun(run: &Run, item: ItemIndex) -> Begun {
     match begin(run, item) {
         Begin::Begun(begun) => begun,
@@ -181,6 +190,57 @@ fn a_stop_is_not_forgotten_when_the_repository_is_locked() {
 }
 
 #[test]
+fn what_is_prepared_is_told_as_queued_until_it_has_a_slot() {
+    let run = run(2, json!({}));
+    let mut ahead = prepared(&run, 0);
+    assert!(prepare(&run, 0).is_none(), "once");
+    run.begun(&ahead.record, 2);
+    assert_eq!(states(&run), [ItemState::Queued; 2]);
+    assert_eq!(run.counts().running, 0);
+    assert!(run.may_start(0) && !run.may_start(1));
+    assert!(run.start(&mut ahead.record).is_some());
+    assert_eq!(states(&run), [ItemState::Running, ItemState::Queued]);
+    assert!(!run.may_start(0) && run.start(&mut ahead.record).is_none());
+    end(&run, &ahead, ItemState::Succeeded);
+    run.journaled([0], Some(3));
+    assert_eq!(states(&run), [ItemState::Succeeded, ItemState::Queued]);
+}
+
+#[test]
+fn what_was_prepared_and_had_no_slot_is_as_if_it_had_not_begun() {
+    let run = run(1, json!({}));
+    prepared(&run, 0);
+    assert!(run.unbegin(0).is_none());
+    let waits = run.record_of(0).expect("it is there");
+    assert_eq!((waits.status, waits.attempt), (ItemState::Queued, 0));
+    assert_eq!((waits.pool, waits.started_at), (None, None));
+    assert!(run.put_back(0));
+    assert_eq!(start(&run), Some(0));
+    assert_eq!(begun(&run, 0).record.attempt, 1);
+}
+
+#[test]
+fn what_is_prepared_does_not_start_once_it_is_stopped_or_enough_have_failed() {
+    for why in [Stop::MaxFailures, Stop::NoPool, Stop::Requested] {
+        let run = run(1, json!({}));
+        let mut ahead = prepared(&run, 0);
+        assert!(run.stop(&[], why, None).is_empty(), "its attempt ends it");
+        assert!(ahead.live.cancel.is_cancelled());
+        assert!(!run.may_start(0) && run.start(&mut ahead.record).is_none());
+        let end = run.unbegin(0).expect("it ends");
+        assert_eq!((end.status, end.attempt), (ItemState::Cancelled, 0));
+        run.journaled([0], Some(2));
+        assert!(run.is_over());
+    }
+    let run = run(2, json!({"max_failures": 1}));
+    let mut ahead = prepared(&run, 1);
+    assert_eq!(start(&run), Some(0));
+    let first = begun(&run, 0);
+    end(&run, &first, ItemState::Failed);
+    assert!(!run.may_start(1) && run.start(&mut ahead.record).is_none());
+}
+
+#[test]
 fn what_waits_for_another_attempt_keeps_its_failure_when_it_is_stopped() {
     for stopped_before_it_is_journaled in [true, false] {
         let run = run(1, json!({"retries": 3}));
@@ -252,6 +312,9 @@ enum Happens {
     Begin(usize),
     Unbegin(usize),
     End(usize, bool),
+    Prepare,
+    StartPrepared(usize),
+    TakeBack(usize),
     Journaled(usize),
     Stop(usize, Option<Stop>),
 }
@@ -264,6 +327,9 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => pick().prop_map(Happens::PutBack),
         4 => pick().prop_map(Happens::Begin),
         1 => pick().prop_map(Happens::Unbegin),
+        2 => Just(Happens::Prepare),
+        2 => pick().prop_map(Happens::StartPrepared),
+        1 => pick().prop_map(Happens::TakeBack),
         3 => (pick(), any::<bool>()).prop_map(|(at, well)| Happens::End(at, well)),
         3 => pick().prop_map(Happens::Journaled),
         1 => (pick(), prop::sample::select(vec![
@@ -278,6 +344,7 @@ struct Around {
     claimed: Vec<ItemIndex>,
     parked: Vec<ItemIndex>,
     live: Vec<Begun>,
+    ahead: Vec<Begun>,
     /// Ends that are being journaled, in the order of their items' ends.
     ending: Vec<Vec<ItemRecord>>,
     revision: Revision,
@@ -312,6 +379,30 @@ impl Around {
             }
             Happens::Unbegin(at) => {
                 if let Some(begun) = take(&mut self.live, at) {
+                    let item = begun.record.item;
+                    match run.unbegin(item) {
+                        Some(end) => self.ending.push(vec![end]),
+                        None => self.parked.push(item),
+                    }
+                }
+            }
+            Happens::Prepare => {
+                if let Next::Item(work) = run.next() {
+                    self.ahead.extend(prepare(run, work.item));
+                }
+            }
+            Happens::StartPrepared(at) => {
+                // The dispatcher prepares nothing where there is a limit; here it keeps to it.
+                let room = matches!(run.next(), Next::Item(_));
+                if let Some(mut begun) = room.then(|| take(&mut self.ahead, at)).flatten() {
+                    match run.start(&mut begun.record) {
+                        Some(live) => self.live.push(Begun { live, ..begun }),
+                        None => self.ahead.push(begun),
+                    }
+                }
+            }
+            Happens::TakeBack(at) => {
+                if let Some(begun) = take(&mut self.ahead, at) {
                     let item = begun.record.item;
                     match run.unbegin(item) {
                         Some(end) => self.ending.push(vec![end]),
@@ -373,7 +464,7 @@ proptest! {
         let mut rounds = 0;
         while !run.is_over() {
             for part in [
-                Happens::PutBack(first), Happens::Start, Happens::Begin(first),
+                Happens::TakeBack(first), Happens::PutBack(first), Happens::Start, Happens::Begin(first),
                 Happens::End(first, true), Happens::Journaled(first),
             ] {
                 around.step(&run, part);
