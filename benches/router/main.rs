@@ -11,10 +11,9 @@ mod harness;
 
 use harness::{Bench, Goal, Unit, pieces};
 use mahavishnu::model::Filter;
-use mahavishnu::orchestrator::router::{PoolKey, PoolSpec, Router};
+use mahavishnu::orchestrator::router::{BackoffMutex, PoolKey, PoolSpec, Router};
 use peers::{BinaryHeap, Labelled, LinearScan, Order, OrderedSet};
 use std::hint::black_box;
-use std::sync::Mutex;
 use std::time::Instant;
 
 fn main() {
@@ -293,7 +292,7 @@ fn threads<B>(bench: &Bench, pools: u32, threads: usize) -> impl FnMut() -> Vec<
 where
     B: Balancer + Send,
 {
-    let balancer = Mutex::new(B::with(pools));
+    let balancer = BackoffMutex::new(B::with(pools));
     let each = bench.size(200_000, 100);
     move || {
         let start = Instant::now();

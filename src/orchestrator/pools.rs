@@ -1,10 +1,12 @@
 //! The pools of this process: the router behind its one lock, and the guards that give slots back.
 
-use super::router::{Availability, LoadOf, Placement, PoolKey, PoolSpec, Router, Why};
+use super::router::{
+    Availability, BackoffMutex, LoadOf, Placement, PoolKey, PoolSpec, Router, Why,
+};
 use crate::model::{Filter, PoolName};
 use crate::pool::Pool;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use tokio::sync::Notify;
 
 /// All pools; cloning shares them.
@@ -13,8 +15,8 @@ pub(super) struct Pools(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    // A std mutex: every hold is one router operation (tens to hundreds of nanoseconds), never across an await.
-    state: Mutex<State>,
+    // Every hold is one router operation (tens to hundreds of nanoseconds), never across an await.
+    state: BackoffMutex<State>,
     /// Rung whenever a slot may have become free; the dispatcher is the one who listens.
     freed: Notify,
 }
@@ -52,7 +54,7 @@ impl Standing {
 
 impl Pools {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     /// Waits until a slot may have become free.

@@ -11,6 +11,7 @@
 //!
 //! Not responsible for giving slots back on every path: that is the guard's part that holds the key.
 
+mod backoff;
 mod classes;
 mod explain;
 mod heap;
@@ -26,6 +27,7 @@ use node::{Home, NONE, Node};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+pub use backoff::BackoffMutex;
 pub use explain::{Exclusion, Why};
 pub use node::{Availability, LoadOf};
 
