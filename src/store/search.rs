@@ -36,7 +36,7 @@ const KEPT_BOOST: f64 = 2.0;
 struct Candidate {
     m: i64,
     score: f64,
-    text_hash: i64,
+    text_digest: i64,
 }
 
 /// Equal texts, the best ranked first.
@@ -149,7 +149,7 @@ fn scored(
     found: &[super::rank::Candidate],
 ) -> Result<Vec<Candidate>, StoreError> {
     let mut row = db.prepare_cached(&format!(
-        "SELECT sz, kind = 'outcome', text_hash
+        "SELECT sz, kind = 'outcome', text_digest
            FROM memories_fts_docsize JOIN memories ON memories.m = memories_fts_docsize.id
           WHERE memories_fts_docsize.id = ? {}",
         filters.sql
@@ -165,12 +165,12 @@ fn scored(
             let boost = if row.get(1)? { 1.0 } else { KEPT_BOOST };
             Ok((words, boost, row.get(2)?))
         });
-        if let Some((words, boost, text_hash)) = read.optional()? {
+        if let Some((words, boost, text_digest)) = read.optional()? {
             let score = scores.of(m, words?) * boost;
             candidates.push(Candidate {
                 m,
                 score,
-                text_hash,
+                text_digest,
             });
         }
     }
@@ -195,7 +195,7 @@ fn newest(
         ));
     }
     let mut row = db.prepare_cached(&format!(
-        "SELECT created_at_ms, text_hash FROM memories WHERE m = ? AND m <= ? {}",
+        "SELECT created_at_ms, text_digest FROM memories WHERE m = ? AND m <= ? {}",
         filters.sql
     ))?;
     let mut values = vec![Value::Null, Value::from(*cursor.stored.end())];
@@ -204,13 +204,13 @@ fn newest(
     for m in source.into_iter().take(LOOKED_AT) {
         values[0] = Value::from(m);
         let read = row.query_row(params_from_iter(&values), |row| {
-            let text_hash = row.get(1)?;
+            let text_digest = row.get(1)?;
             Ok((
                 row.get::<_, i64>(0)?,
                 Candidate {
                     m,
                     score: 0.0,
-                    text_hash,
+                    text_digest,
                 },
             ))
         });
@@ -228,13 +228,13 @@ fn grouped(candidates: Vec<Candidate>) -> Vec<Group> {
     for Candidate {
         m,
         score,
-        text_hash,
+        text_digest,
     } in candidates
     {
-        match places.get(&text_hash) {
+        match places.get(&text_digest) {
             Some(&place) => groups[place].also.push(m),
             None => {
-                places.insert(text_hash, groups.len());
+                places.insert(text_digest, groups.len());
                 groups.push(Group {
                     best: m,
                     score,

@@ -6,9 +6,7 @@ use super::segments::{Index, Key};
 use crate::store::StoreError;
 use std::ops::RangeInclusive;
 
-/// How long the beginnings are, in characters, that the index has entries of its own for; the first of them stands
-/// under the second sort of entry, and so on. `prefix` in the schema.
-const BEGINNINGS: [usize; 2] = [2, 3];
+/// Begins the entries of words; FTS5 has others, for beginnings of words, which this index is without.
 const WORDS_SORT: u8 = b'0';
 /// What a word counts in text, tags and repository. What somebody chose as a tag says more than one word among many.
 pub(in crate::store) const WEIGHTS: [f32; 3] = [1.0, 2.0, 0.5];
@@ -24,38 +22,18 @@ pub(in crate::store) struct Term {
 
 impl Term {
     /// Returns what to look for in place of each token.
-    fn keys(&self) -> Vec<Vec<Key>> {
+    fn keys(&self) -> Vec<Key> {
         let last = self.tokens.len() - 1;
         let keys = self.tokens.iter().enumerate().map(|(at, token)| {
+            let entry = [&[WORDS_SORT], token.as_bytes()].concat();
             if self.prefix && at == last {
-                beginning(token)
+                Key::Beginning(entry)
             } else {
-                vec![Key::One(entry(WORDS_SORT, token))]
+                Key::One(entry)
             }
         });
         keys.collect()
     }
-}
-
-fn entry(sort: u8, token: &str) -> Vec<u8> {
-    [&[sort], token.as_bytes()].concat()
-}
-
-/// Returns what holds all words that begin with `token`: one list where the index has it, else the shortest ones.
-fn beginning(token: &str) -> Vec<Key> {
-    let length = token.chars().count();
-    for (sort, characters) in (WORDS_SORT + 1..).zip(BEGINNINGS) {
-        if length == characters {
-            return vec![Key::One(entry(sort, token))];
-        }
-        if length + 1 == characters {
-            return vec![
-                Key::One(entry(WORDS_SORT, token)),
-                Key::Beginning(entry(sort, token)),
-            ];
-        }
-    }
-    vec![Key::Beginning(entry(WORDS_SORT, token))]
 }
 
 /// A memory that has a term.
@@ -103,7 +81,7 @@ impl Lists {
         for words in &keys {
             // The positions in a phrase take as much time again as the rows.
             let times = if words.len() > 1 { 2 } else { 1 };
-            for key in words.iter().flatten() {
+            for key in words {
                 spread += times * index.spread(key)?;
             }
         }
@@ -140,20 +118,18 @@ fn reach(spread: u64, leaves: u64, stored: &RangeInclusive<i64>) -> Reach {
     }
 }
 
-fn one_word(index: &mut Index<'_>, keys: &[Key], from: i64) -> Result<Vec<Entry>, StoreError> {
+fn one_word(index: &mut Index<'_>, key: &Key, from: i64) -> Result<Vec<Entry>, StoreError> {
     let mut found = Vec::new();
     let mut sorted = true;
     for segment in index.segments() {
-        for key in keys {
-            index.visit(segment, key, from, &mut |m, list| {
-                if m >= from {
-                    let frequency = frequency(list)?;
-                    sorted &= found.last().is_none_or(|last: &Entry| last.m < m);
-                    found.push(Entry { m, frequency });
-                }
-                Ok(())
-            })?;
-        }
+        index.visit(segment, key, from, &mut |m, list| {
+            if m >= from {
+                let frequency = frequency(list)?;
+                sorted &= found.last().is_none_or(|last: &Entry| last.m < m);
+                found.push(Entry { m, frequency });
+            }
+            Ok(())
+        })?;
     }
     if !sorted {
         // Stable: it merges the runs that are in order already.
@@ -203,19 +179,15 @@ type Start = (i64, u64);
 const COLUMN_SHIFT: u32 = 32;
 
 /// Keeps, word by word beginning with the rarest, the places where the phrase may still begin.
-fn phrase(index: &mut Index<'_>, words: &[Vec<Key>], from: i64) -> Result<Vec<Entry>, StoreError> {
+fn phrase(index: &mut Index<'_>, words: &[Key], from: i64) -> Result<Vec<Entry>, StoreError> {
     let mut order = Vec::new();
-    for (at, keys) in words.iter().enumerate() {
-        let mut spread = 0;
-        for key in keys {
-            spread += index.spread(key)?;
-        }
-        order.push((spread, at, keys));
+    for (at, key) in words.iter().enumerate() {
+        order.push((index.spread(key)?, at, key));
     }
     order.sort_by_key(|&(spread, at, _)| (spread, at));
     let mut starts: Option<Vec<Start>> = None;
-    for (_, at, keys) in order {
-        starts = Some(starts_of(index, keys, at as u64, from, starts.as_deref())?);
+    for (_, at, key) in order {
+        starts = Some(starts_of(index, key, at as u64, from, starts.as_deref())?);
     }
     let mut found: Vec<Entry> = Vec::new();
     for (m, start) in starts.unwrap_or_default() {
@@ -231,40 +203,38 @@ fn phrase(index: &mut Index<'_>, words: &[Vec<Key>], from: i64) -> Result<Vec<En
 /// Returns where the phrase may begin by where its word `at` stands, of the places in `known` if that is there.
 fn starts_of(
     index: &mut Index<'_>,
-    keys: &[Key],
+    key: &Key,
     at: u64,
     from: i64,
     known: Option<&[Start]>,
 ) -> Result<Vec<Start>, StoreError> {
     let mut found: Vec<Start> = Vec::new();
     for segment in index.segments() {
-        for key in keys {
-            // Where in `known` the memories of this word have got to.
-            let (mut place, mut before) = (0, i64::MIN);
-            index.visit(segment, key, from, &mut |m, list| {
-                if m < from {
+        // Where in `known` the memories of this word have got to.
+        let (mut place, mut before) = (0, i64::MIN);
+        index.visit(segment, key, from, &mut |m, list| {
+            if m < from {
+                return Ok(());
+            }
+            if let Some(known) = known {
+                if m < before {
+                    place = 0;
+                }
+                before = m;
+                gallop(known, &mut place, |start| start.0 < m);
+                if known.get(place).is_none_or(|start| start.0 != m) {
                     return Ok(());
                 }
-                if let Some(known) = known {
-                    if m < before {
-                        place = 0;
-                    }
-                    before = m;
-                    gallop(known, &mut place, |start| start.0 < m);
-                    if known.get(place).is_none_or(|start| start.0 != m) {
-                        return Ok(());
-                    }
-                }
-                positions(list, |column, offset| {
-                    let start = offset.checked_sub(at);
-                    let start = start.map(|offset| (m, column << COLUMN_SHIFT | offset));
-                    let fits = |start: &Start| {
-                        known.is_none_or(|known| known[place..].binary_search(start).is_ok())
-                    };
-                    found.extend(start.filter(fits));
-                })
-            })?;
-        }
+            }
+            positions(list, |column, offset| {
+                let start = offset.checked_sub(at);
+                let start = start.map(|offset| (m, column << COLUMN_SHIFT | offset));
+                let fits = |start: &Start| {
+                    known.is_none_or(|known| known[place..].binary_search(start).is_ok())
+                };
+                found.extend(start.filter(fits));
+            })
+        })?;
     }
     found.sort_unstable();
     found.dedup();

@@ -81,6 +81,14 @@ fn lists_that_are_too_long_are_read_from_their_newest_end() {
 }
 
 #[test]
+fn what_is_stored_together_is_one_segment() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let db = filled(dir.path(), 1_000);
+    let index = Index::open(&db, 1).expect("opened");
+    assert_eq!(index.segments().len(), 1);
+}
+
+#[test]
 fn no_more_leaves_are_read_than_are_allowed() {
     let dir = tempfile::tempdir().expect("a folder");
     let db = filled(dir.path(), 6_000);
