@@ -44,11 +44,13 @@ pub(in crate::store) struct Entry {
     pub(in crate::store) frequency: f32,
 }
 
-/// How far back the lists are read.
+/// Which part of the lists is read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::store) struct Reach {
     /// The oldest memory that is looked at.
     pub(in crate::store) from: i64,
+    /// The newest one.
+    pub(in crate::store) to: i64,
     /// Which part of all memories that is, above 0 and up to 1.
     pub(in crate::store) part: f64,
 }
@@ -56,7 +58,19 @@ pub(in crate::store) struct Reach {
 impl Reach {
     /// Returns whether all memories are looked at.
     pub(in crate::store) fn is_all(&self) -> bool {
-        self.from == i64::MIN
+        (self.from, self.to) == (i64::MIN, i64::MAX)
+    }
+
+    /// Returns which part of the `wanted` memories is looked at, up to 1.
+    #[expect(clippy::cast_precision_loss, reason = "a share of a span of rows")]
+    pub(in crate::store) fn share_of(&self, wanted: &RangeInclusive<i64>) -> f64 {
+        let rows = |from: i64, to: i64| to.saturating_sub(from).max(0) as f64 + 1.0;
+        rows(self.from.max(*wanted.start()), self.to.min(*wanted.end()))
+            / rows(*wanted.start(), *wanted.end())
+    }
+
+    fn has(&self, m: i64) -> bool {
+        (self.from..=self.to).contains(&m)
     }
 }
 
@@ -68,13 +82,14 @@ pub(in crate::store) struct Lists {
 }
 
 impl Lists {
-    /// Reads the lists of `terms`, from the newest memories backwards as far as about `leaves` reach; `stored` is
-    /// where the memories' numbers begin and end.
+    /// Reads the lists of `terms`, whole, or where that would be too much from the newest `wanted` memories backwards as
+    /// far as about `leaves` reach; `stored` is where the memories' numbers begin and end.
     pub(in crate::store) fn read(
         index: &mut Index<'_>,
         terms: &[Term],
         leaves: u64,
         stored: &RangeInclusive<i64>,
+        wanted: &RangeInclusive<i64>,
     ) -> Result<Self, StoreError> {
         let keys: Vec<_> = terms.iter().map(Term::keys).collect();
         let mut spread = 0;
@@ -85,47 +100,57 @@ impl Lists {
                 spread += times * index.spread(key)?;
             }
         }
-        let reach = reach(spread, leaves, stored);
+        let reach = reach((spread, leaves), stored, wanted);
         let mut lists = Vec::with_capacity(terms.len());
         for keys in keys {
             lists.push(match keys.as_slice() {
-                [word] => one_word(index, word, reach.from)?,
-                words => phrase(index, words, reach.from)?,
+                [word] => one_word(index, word, reach)?,
+                words => phrase(index, words, reach)?,
             });
         }
         Ok(Self { lists, reach })
     }
 }
 
-/// Returns how far back one can look when all would be `spread` leaves and only `leaves` are allowed.
+/// Returns what one can look at when all would be `spread` leaves and only `leaves` are allowed.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     reason = "a share of a span of rows"
 )]
-fn reach(spread: u64, leaves: u64, stored: &RangeInclusive<i64>) -> Reach {
+fn reach(
+    (spread, leaves): (u64, u64),
+    stored: &RangeInclusive<i64>,
+    wanted: &RangeInclusive<i64>,
+) -> Reach {
     if spread <= leaves {
         return Reach {
             from: i64::MIN,
+            to: i64::MAX,
             part: 1.0,
         };
     }
     let span = stored.end().saturating_sub(*stored.start()).max(0) as f64 + 1.0;
     let rows = (span * leaves as f64 / spread as f64).max(1.0).floor();
+    let to = *wanted.end().min(stored.end());
+    let from = to.saturating_sub(rows as i64 - 1).max(*wanted.start());
+    let rows = to.saturating_sub(from).max(0) as f64 + 1.0;
     Reach {
-        from: stored.end().saturating_sub(rows as i64 - 1),
-        part: rows / span,
+        from,
+        to,
+        part: (rows / span).min(1.0),
     }
 }
 
-fn one_word(index: &mut Index<'_>, key: &Key, from: i64) -> Result<Vec<Entry>, StoreError> {
+fn one_word(index: &mut Index<'_>, key: &Key, reach: Reach) -> Result<Vec<Entry>, StoreError> {
     let mut found = Vec::new();
-    let mut sorted = true;
+    let (mut sorted, mut before) = (true, i64::MIN);
     for segment in index.segments() {
-        index.visit(segment, key, from, &mut |m, list| {
-            if m >= from {
+        index.visit(segment, key, reach, &mut |m, list| {
+            if reach.has(m) {
                 let frequency = frequency(list)?;
-                sorted &= found.last().is_none_or(|last: &Entry| last.m < m);
+                sorted &= before < m;
+                before = m;
                 found.push(Entry { m, frequency });
             }
             Ok(())
@@ -146,6 +171,7 @@ fn one_word(index: &mut Index<'_>, key: &Key, from: i64) -> Result<Vec<Entry>, S
 }
 
 /// Returns how often a word stands at `list`, each time by the weight of its column.
+#[inline]
 #[expect(clippy::cast_precision_loss, reason = "no text has as many words")]
 fn frequency(list: &[u8]) -> Result<f32, Damage> {
     if let Some(count) = count_in_first_column(list) {
@@ -179,7 +205,7 @@ type Start = (i64, u64);
 const COLUMN_SHIFT: u32 = 32;
 
 /// Keeps, word by word beginning with the rarest, the places where the phrase may still begin.
-fn phrase(index: &mut Index<'_>, words: &[Key], from: i64) -> Result<Vec<Entry>, StoreError> {
+fn phrase(index: &mut Index<'_>, words: &[Key], reach: Reach) -> Result<Vec<Entry>, StoreError> {
     let mut order = Vec::new();
     for (at, key) in words.iter().enumerate() {
         order.push((index.spread(key)?, at, key));
@@ -187,7 +213,7 @@ fn phrase(index: &mut Index<'_>, words: &[Key], from: i64) -> Result<Vec<Entry>,
     order.sort_by_key(|&(spread, at, _)| (spread, at));
     let mut starts: Option<Vec<Start>> = None;
     for (_, at, key) in order {
-        starts = Some(starts_of(index, key, at as u64, from, starts.as_deref())?);
+        starts = Some(starts_of(index, key, at as u64, reach, starts.as_deref())?);
     }
     let mut found: Vec<Entry> = Vec::new();
     for (m, start) in starts.unwrap_or_default() {
@@ -205,15 +231,15 @@ fn starts_of(
     index: &mut Index<'_>,
     key: &Key,
     at: u64,
-    from: i64,
+    reach: Reach,
     known: Option<&[Start]>,
 ) -> Result<Vec<Start>, StoreError> {
     let mut found: Vec<Start> = Vec::new();
     for segment in index.segments() {
         // Where in `known` the memories of this word have got to.
         let (mut place, mut before) = (0, i64::MIN);
-        index.visit(segment, key, from, &mut |m, list| {
-            if m < from {
+        index.visit(segment, key, reach, &mut |m, list| {
+            if !reach.has(m) {
                 return Ok(());
             }
             if let Some(known) = known {
