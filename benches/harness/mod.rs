@@ -31,7 +31,8 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// Reads the program's arguments; one that is no flag names the figures to measure, by a part of their name.
+    /// Reads the program's arguments; one that is no flag names the figures to measure, by a part of their name or of
+    /// `NAME [SIZE]`.
     pub(crate) fn new(name: &'static str) -> Self {
         let args: Vec<String> = std::env::args().skip(1).collect();
         let has = |flag: &str| args.iter().any(|arg| arg == flag);
@@ -49,12 +50,10 @@ impl Bench {
 
     /// Begins a figure with values in `unit`.
     pub(crate) fn figure<'a>(&self, figure: impl Into<String>, unit: Unit) -> Figure<'a> {
-        let figure = figure.into();
-        let only = self.only.as_deref();
         Figure {
             bench: self.name,
-            wanted: only.is_none_or(|only| figure.contains(only)),
-            figure,
+            only: self.only.clone(),
+            figure: figure.into(),
             unit,
             size: None,
             rounds: self.size(ROUNDS, 1),
@@ -75,7 +74,7 @@ struct Subject<'a> {
 /// A figure in the making: the subject, then its peers.
 pub(crate) struct Figure<'a> {
     bench: &'static str,
-    wanted: bool,
+    only: Option<String>,
     figure: String,
     unit: Unit,
     size: Option<u64>,
@@ -127,7 +126,8 @@ impl<'a> Figure<'a> {
     ///
     /// When a turn gives no value or the record cannot be written.
     pub(crate) fn run(mut self) {
-        if !self.wanted {
+        let name = titled(&self.figure, self.size);
+        if self.only.as_ref().is_some_and(|only| !name.contains(only)) {
             return;
         }
         let mut turns: Vec<Vec<Vec<f64>>> = self.subjects.iter().map(|_| Vec::new()).collect();
@@ -149,7 +149,7 @@ impl<'a> Figure<'a> {
             .map(|turns| turns.iter().map(|turn| quantile(turn, 0.5)).collect())
             .collect();
         let worst = match self.unit {
-            Unit::PerSecond => 0.01,
+            Unit::PerSecond | Unit::Share => 0.01,
             Unit::Nanoseconds | Unit::Bytes => 0.99,
         };
         let rows = self.subjects.iter().enumerate().map(|(at, subject)| {
@@ -174,8 +174,12 @@ impl<'a> Figure<'a> {
     }
 }
 
+fn titled(figure: &str, size: Option<u64>) -> String {
+    size.map_or(figure.to_owned(), |size| format!("{figure} [{size}]"))
+}
+
 /// Returns the value that the part `q` of `values` does not exceed (nearest rank).
-fn quantile(values: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let last = values.len().checked_sub(1).expect("a turn gives a value");
@@ -184,13 +188,7 @@ fn quantile(values: &[f64], q: f64) -> f64 {
 
 #[expect(clippy::print_stdout, reason = "a benchmark's report")]
 fn print(record: &Record) {
-    let size = record.size.map(|size| format!(" [{size}]"));
-    println!(
-        "{}: {}{}",
-        record.bench,
-        record.figure,
-        size.unwrap_or_default()
-    );
+    println!("{}: {}", record.bench, titled(&record.figure, record.size));
     for row in &record.rows {
         let show = |value| record.unit.show(value);
         let ratio = row.ratio.map(|ratio| format!("  ratio {ratio:.3}"));

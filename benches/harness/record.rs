@@ -48,6 +48,8 @@ pub(crate) enum Unit {
     PerSecond,
     /// Bytes.
     Bytes,
+    /// A part of one; more is better.
+    Share,
 }
 
 impl Unit {
@@ -57,11 +59,15 @@ impl Unit {
             Self::Nanoseconds => &[(1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")],
             Self::PerSecond => &[(1.0, "/s")],
             Self::Bytes => &[(1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB")],
+            Self::Share => &[(1.0, "")],
         };
         let fits = scales.iter().rev().find(|(scale, _)| value >= *scale);
         let (scale, name) = fits.unwrap_or(&scales[0]);
         let value = value / scale;
-        let blank = if self == Self::PerSecond { "" } else { " " };
+        let blank = match self {
+            Self::PerSecond | Self::Share => "",
+            Self::Nanoseconds | Self::Bytes => " ",
+        };
         let digits = if value < 9.995 {
             2
         } else if value < 99.95 {

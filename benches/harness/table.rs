@@ -90,7 +90,7 @@ fn growth(records: &[Record]) -> String {
     let mut told: Vec<(&str, &str)> = Vec::new();
     for record in records {
         let key = (record.bench.as_str(), record.figure.as_str());
-        if record.unit == Unit::PerSecond || told.contains(&key) {
+        if matches!(record.unit, Unit::PerSecond | Unit::Share) || told.contains(&key) {
             continue;
         }
         told.push(key);

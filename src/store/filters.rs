@@ -14,6 +14,8 @@ pub(super) struct Filters {
     pub(super) sql: String,
     /// What stands in `sql`, in the same order.
     pub(super) values: Vec<Value>,
+    /// Whether there is a filter by time that leaves out the newest.
+    pub(super) until: bool,
     /// Which rows of which table each one leaves; an index alone tells their numbers.
     indexed: Vec<(&'static str, String, Vec<Value>)>,
 }
@@ -23,6 +25,7 @@ impl Filters {
         let mut filters = Self {
             sql: String::new(),
             values: Vec::new(),
+            until: query.until.is_some(),
             indexed: Vec::new(),
         };
         filters.one_of("id", query.ids.iter().map(MemoryId::to_string), true);

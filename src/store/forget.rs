@@ -2,6 +2,7 @@
 //! either, so what a peer may have leaves a tombstone.
 
 use super::column::{Text, json_of};
+use super::memory::Identity;
 use super::upkeep::{self, Log};
 use super::{Store, StoreError};
 use crate::model::{At, MemoryId, MemoryKind, NewMemory, PeerName, Work};
@@ -150,7 +151,7 @@ fn bury(
 pub(super) fn buried(
     db: &Connection,
     new: &NewMemory,
-    identity: [u8; 32],
+    identity: &Identity,
 ) -> Result<Option<MemoryId>, StoreError> {
     let found = match new.marker {
         Some(marker) => db

@@ -19,17 +19,20 @@ pub(super) fn insert<'a>(
 ) -> Result<InsertReport, StoreError> {
     let mut report = InsertReport::default();
     for new in memories {
-        let known = match known(db, new)? {
-            Some(known) => Some(known),
-            None => forget::buried(db, new, identity(new))?,
-        };
-        if let Some(known) = known {
-            report.duplicate += 1;
-            report.ids.push(known);
-            continue;
-        }
+        let identity = identity(new);
+        let buried = forget::buried(db, new, &identity)?;
         let id = new.marker.unwrap_or_else(MemoryId::new);
-        let m = insert_row(db, id, new)?;
+        let stored = match buried {
+            Some(_) => None,
+            None => insert_row(db, id, &identity, new)?,
+        };
+        let Some(m) = stored else {
+            let known = known(db, new, &identity)?.or(buried);
+            let other = || StoreError::decode("a memory", "its id is that of another one");
+            report.ids.push(known.ok_or_else(other)?);
+            report.duplicate += 1;
+            continue;
+        };
         // A peer need not be told what it told us.
         if let Some(peer) = forward_to.filter(|peer| peer.as_str() != new.source) {
             outbox::enqueue(db, peer, m)?;
@@ -41,19 +44,32 @@ pub(super) fn insert<'a>(
     Ok(report)
 }
 
-fn known(db: &Connection, new: &NewMemory) -> Result<Option<MemoryId>, StoreError> {
+fn known(
+    db: &Connection,
+    new: &NewMemory,
+    identity: &Identity,
+) -> Result<Option<MemoryId>, StoreError> {
     let found = match new.marker {
         Some(marker) => db
             .prepare_cached("SELECT id FROM memories WHERE id = ?1")?
             .query_row([Text(marker)], |row| row.get(0)),
         None => db
             .prepare_cached("SELECT id FROM memories WHERE identity = ?1")?
-            .query_row([identity(new)], |row| row.get(0)),
+            .query_row([identity], |row| row.get(0)),
     };
     Ok(found.optional()?.map(|id: Text<MemoryId>| id.0))
 }
 
-fn insert_row(db: &Connection, id: MemoryId, new: &NewMemory) -> Result<i64, StoreError> {
+/// Writes the row, its tags and its words, unless the memory is known by its identity; returns its number.
+///
+/// No statement here needs a savepoint of its own, as a trigger or `RETURNING` would: at each of those FTS5 writes what
+/// it has gathered as a segment of its index, and merging the segments takes ten times as long as all the rest.
+fn insert_row(
+    db: &Connection,
+    id: MemoryId,
+    identity: &Identity,
+    new: &NewMemory,
+) -> Result<Option<i64>, StoreError> {
     if new.text.len() > MAX_TEXT_BYTES {
         return Err(StoreError::Argument {
             field: "text",
@@ -61,42 +77,50 @@ fn insert_row(db: &Connection, id: MemoryId, new: &NewMemory) -> Result<i64, Sto
             allowed: "at most 1 MiB of text".to_owned(),
         });
     }
-    let m = db
+    let tags = json_of("a memory", &new.tags)?;
+    let inserted = db
         .prepare_cached(
-            "INSERT INTO memories (id, identity, kind, pool, created_at_ms, aggregated, text_hash, workflow, item,
+            "INSERT INTO memories (id, identity, kind, pool, created_at_ms, aggregated, text_digest, workflow, item,
                  attempt, worker, commit_id, source, repo, tags, text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) RETURNING m",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT DO NOTHING",
         )?
-        .query_row(
-            params![
-                Text(id),
-                identity(new),
-                new.kind.as_str(),
-                new.pool.as_str(),
-                new.created_at.unix_ms(),
-                new.aggregated,
-                text_hash(&new.text),
-                new.workflow.map(Text),
-                new.item,
-                new.attempt,
-                new.worker,
-                new.commit,
-                new.source,
-                new.repo,
-                json_of("a memory", &new.tags)?,
-                new.text,
-            ],
-            |row| row.get(0),
-        )?;
+        .execute(params![
+            Text(id),
+            identity,
+            new.kind.as_str(),
+            new.pool.as_str(),
+            new.created_at.unix_ms(),
+            new.aggregated,
+            text_digest(&new.text),
+            new.workflow.map(Text),
+            new.item,
+            new.attempt,
+            new.worker,
+            new.commit,
+            new.source,
+            new.repo,
+            tags,
+            new.text,
+        ])?;
+    if inserted == 0 {
+        return Ok(None);
+    }
+    let m = db.last_insert_rowid();
     for tag in &new.tags {
         db.prepare_cached("INSERT OR IGNORE INTO memory_tags (tag, m) VALUES (?1, ?2)")?
             .execute(params![tag, m])?;
     }
-    Ok(m)
+    db.prepare_cached(
+        "INSERT INTO memories_fts (rowid, text, tags, repo) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![m, new.text, tags, new.repo])?;
+    Ok(Some(m))
 }
 
-/// Returns what makes two memories the same; see [`NewMemory`].
-fn identity(new: &NewMemory) -> [u8; 32] {
+/// What makes two memories the same; see [`NewMemory`].
+pub(super) type Identity = [u8; 32];
+
+fn identity(new: &NewMemory) -> Identity {
     let (workflow, item, attempt) = (new.workflow, new.item, new.attempt);
     let repo = new.repo.as_deref().unwrap_or_default();
     if let Some(marker) = new.marker {
@@ -129,7 +153,7 @@ fn digest(parts: &[&str]) -> [u8; 32] {
 }
 
 /// Returns a number by which equal texts are found; 64 bits, for merging hits, not for identity.
-fn text_hash(text: &str) -> i64 {
+fn text_digest(text: &str) -> i64 {
     let [a, b, c, d, e, f, g, h, ..] = digest(&[text]);
     i64::from_le_bytes([a, b, c, d, e, f, g, h])
 }

@@ -50,10 +50,21 @@ impl<'a> Ranker<'a> {
 
     /// Returns the memories that have the terms, in their order.
     pub(super) fn candidates(&self, which: Match) -> Vec<Candidate> {
-        match which {
-            Match::All => self.all(),
-            Match::Any => self.any(),
+        let mut some = (0..self.lists.len()).filter(|&list| !self.lists[list].is_empty());
+        match (some.next(), some.next(), which) {
+            (Some(list), None, Match::Any) => self.only(list),
+            _ if self.lists.len() == 1 => self.only(0),
+            (_, _, Match::All) => self.all(),
+            (_, _, Match::Any) => self.any(),
         }
+    }
+
+    fn only(&self, list: usize) -> Vec<Candidate> {
+        let candidate = |entry: &Entry| Candidate {
+            m: entry.m,
+            promise: self.promise(list, entry.frequency),
+        };
+        self.lists[list].iter().map(candidate).collect()
     }
 
     fn promise(&self, list: usize, frequency: f32) -> f64 {
@@ -86,13 +97,6 @@ impl<'a> Ranker<'a> {
     }
 
     fn any(&self) -> Vec<Candidate> {
-        if let [list] = self.lists {
-            let only = |entry: &Entry| Candidate {
-                m: entry.m,
-                promise: self.promise(0, entry.frequency),
-            };
-            return list.iter().map(only).collect();
-        }
         let mut rests: Vec<&[Entry]> = self.lists.iter().map(Vec::as_slice).collect();
         let mut sums = vec![0.0; BLOCK];
         let mut found = Vec::new();
@@ -102,17 +106,18 @@ impl<'a> Ranker<'a> {
             .map(|entry| entry.m)
             .min()
         {
+            // No entry precedes the first.
+            let place = |entry: &Entry| entry.m.wrapping_sub(first).cast_unsigned();
             for (list, rest) in rests.iter_mut().enumerate() {
-                let place = |entry: &Entry| {
-                    let place = usize::try_from(entry.m.checked_sub(first)?).ok();
-                    place.filter(|place| *place < BLOCK)
-                };
-                while let Some((place, entry)) =
-                    rest.first().and_then(|entry| Some((place(entry)?, entry)))
-                {
-                    sums[place] += self.promise(list, entry.frequency);
-                    *rest = &rest[1..];
+                let end = rest.partition_point(|entry| place(entry) < BLOCK as u64);
+                let (here, behind) = rest.split_at(end);
+                for entry in here {
+                    // Less than the block's length, as just found.
+                    #[expect(clippy::cast_possible_truncation, reason = "less than a block")]
+                    let sum = &mut sums[place(entry) as usize];
+                    *sum += self.promise(list, entry.frequency);
                 }
+                *rest = behind;
             }
             for (place, sum) in (0..).zip(&mut sums) {
                 if *sum > 0.0 {
@@ -155,14 +160,31 @@ impl Scores<'_> {
 
 /// Keeps the `most` candidates that promise most, the newer of equal ones, in the memories' order.
 pub(super) fn keep_best(candidates: &mut Vec<Candidate>, most: usize) {
-    if candidates.len() > most {
-        let better = |a: &Candidate, b: &Candidate| -> Ordering {
-            b.promise.total_cmp(&a.promise).then(b.m.cmp(&a.m))
-        };
-        candidates.select_nth_unstable_by(most, better);
-        candidates.truncate(most);
-        candidates.sort_unstable_by_key(|candidate| candidate.m);
+    if candidates.len() <= most {
+        return;
     }
+    let better = |a: &Candidate, b: &Candidate| -> Ordering {
+        b.promise.total_cmp(&a.promise).then(b.m.cmp(&a.m))
+    };
+    let mut best: Vec<Candidate> = Vec::with_capacity(2 * most);
+    let mut least = f64::NEG_INFINITY;
+    // The newest first: of equal ones the later come too late, and most are left out at a glance.
+    for candidate in candidates.iter().rev() {
+        if candidate.promise <= least {
+            continue;
+        }
+        best.push(*candidate);
+        if best.len() == 2 * most {
+            least = best.select_nth_unstable_by(most - 1, better).1.promise;
+            best.truncate(most);
+        }
+    }
+    if best.len() > most {
+        best.select_nth_unstable_by(most - 1, better);
+        best.truncate(most);
+    }
+    best.sort_unstable_by_key(|candidate| candidate.m);
+    *candidates = best;
 }
 
 /// Keeps the candidates that are in `few`; both are in the memories' order.

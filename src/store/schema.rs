@@ -17,20 +17,24 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const BUSY_LOOK: Duration = Duration::from_micros(500);
 /// Every statement of the store fits; one that does not is prepared again at each use.
 const CACHED_STATEMENTS: usize = 128;
-/// What a reading connection may keep of the file, in KiB (SQLite tells them from pages by the sign): the inner pages of
-/// a million memories and what one search reads. It is taken as it is needed.
-const READ_CACHE_KIB: i64 = -16_384;
+/// What a connection may keep of the file, in KiB (SQLite tells them from pages by the sign): the inner pages of a million
+/// memories, and what one search reads or one large write changes. It is taken as it is needed.
+const CACHE_KIB: i64 = -16_384;
+/// A log of so many pages is moved into the file: what is changed again and again before, as the indexes are, is moved
+/// once. About [`WAL_KEPT_BYTES`].
+const CHECKPOINT_PAGES: i64 = 4_000;
 /// The write-ahead log is cut back to this after a checkpoint that emptied it.
 const WAL_KEPT_BYTES: i64 = 16 << 20;
 
 /// The schema's history. A released entry never changes; the version is how many of them a file has seen.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
+    include_str!("schema/7.sql"),
 ];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
@@ -74,6 +78,7 @@ impl Files {
         };
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         // What a failing statement would be undone from: in a file it is five times what the memories themselves write.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         // What is deleted is overwritten too: `forget` promises that a text is gone from the file.
@@ -84,7 +89,6 @@ impl Files {
     /// Opens a connection that only reads.
     pub(super) fn reader(&self) -> Result<Connection, StoreError> {
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.pragma_update(None, "cache_size", READ_CACHE_KIB)?;
         super::tokens::prepare(&connection)?;
         Ok(connection)
     }
@@ -243,6 +247,7 @@ fn open(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cache_size", CACHE_KIB)?;
     Ok(connection)
 }
 

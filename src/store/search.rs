@@ -1,31 +1,35 @@
 //! Search over memories: ranking under a bound on the work, the filters, and pages.
 //!
 //! A query of words reads their lists ([`super::fulltext`]), as far back as [`LEAVES`] reach, ranks what it finds by how
-//! often the words are there, and looks at the rows of the best [`LOOKED_AT`] for what BM25 needs beside: their length.
-//! Where all lists were read and all matches looked at, which is told, the order is exactly BM25's.
+//! often the words are there, and looks up for the best [`RANKED`] what BM25 needs beside: their length. Then it reads the
+//! rows, best first, until the page is full. Where all lists were read and all matches ranked, which is told, the order
+//! is exactly BM25's.
 
 use super::StoreError;
 use super::column::Text;
 use super::filters::Filters;
 use super::fulltext::{Index, Lists, words_of};
 use super::memory::row_of;
-use super::rank::{Match, Ranker, boost, keep_best, keep_of};
+use super::rank::{Candidate, Match, Ranker, boost, keep_best, keep_of};
 use super::tokens;
 use super::words::Words;
 use crate::model::{MemoryHit, MemoryId, MemoryPage, MemoryQuery, Origin, PoolName, WorkflowId};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-/// The most memories that are looked at one by one: each is two pages somewhere in a file of gigabytes.
-const LOOKED_AT: usize = 500;
+/// The most memories of which the length is looked up; without words, the most whose rows are read.
+const RANKED: usize = 500;
+/// So many rows are read at least, though the page is full: equal texts of somewhat lower scores are further origins.
+const LEAST_READ: usize = 100;
 /// About how many leaves of the index a query reads. A leaf holds a word for about 800 memories.
-const LEAVES: u64 = 250;
+const LEAVES: u64 = 200;
 /// The most, with those that only hold an end of a list.
-const MOST_LEAVES: u32 = 500;
+const MOST_LEAVES: u32 = 400;
 /// The most memories that are taken for the few that a filter leaves: reading their numbers from an index costs little.
-const MOST_FEW: usize = 10_000;
+const MOST_FEW: usize = 3_000;
 /// The most lessons and notes that are preferred where not all matches are looked at.
 const MOST_KEPT: i64 = 10_000;
 /// What a lesson or a note counts more than an outcome: enough that a log full of the word (whose BM25 term frequency
@@ -33,10 +37,9 @@ const MOST_KEPT: i64 = 10_000;
 const KEPT_BOOST: f64 = 2.0;
 
 /// One match, before its row is read.
-struct Candidate {
+struct Scored {
     m: i64,
     score: f64,
-    text_hash: i64,
 }
 
 /// Equal texts, the best ranked first.
@@ -46,19 +49,42 @@ struct Group {
     also: Vec<i64>,
 }
 
+/// Merges equal texts that come in their order.
+#[derive(Default)]
+struct Groups {
+    groups: Vec<Group>,
+    /// Where the group of a text is.
+    places: HashMap<i64, usize>,
+}
+
+impl Groups {
+    fn add(&mut self, Scored { m, score }: Scored, text_digest: i64) {
+        match self.places.get(&text_digest) {
+            Some(&place) => self.groups[place].also.push(m),
+            None => {
+                self.places.insert(text_digest, self.groups.len());
+                self.groups.push(Group {
+                    best: m,
+                    score,
+                    also: Vec::new(),
+                });
+            }
+        }
+    }
+}
+
 pub(super) fn find(db: &Connection, query: &MemoryQuery) -> Result<MemoryPage, StoreError> {
     let mut page = MemoryPage::default();
     let Some(cursor) = Cursor::of(db, query)? else {
         return Ok(page);
     };
     let filters = Filters::of(db, query)?;
-    let candidates = if query.text.trim().is_empty() {
+    let end = cursor.offset.saturating_add(query.limit as usize);
+    let groups = if query.text.trim().is_empty() {
         newest(db, &cursor, &filters, &mut page)?
     } else {
-        ranked(db, &cursor, &filters, &query.text, &mut page)?
+        ranked(db, &cursor, &filters, (&query.text, end), &mut page)?
     };
-    let groups = grouped(candidates);
-    let end = cursor.offset.saturating_add(query.limit as usize);
     for group in groups.iter().take(end).skip(cursor.offset) {
         page.hits.push(hit(db, group)?);
     }
@@ -70,9 +96,9 @@ fn ranked(
     db: &Connection,
     cursor: &Cursor,
     filters: &Filters,
-    text: &str,
+    (text, end): (&str, usize),
     page: &mut MemoryPage,
-) -> Result<Vec<Candidate>, StoreError> {
+) -> Result<Vec<Group>, StoreError> {
     let words = Words::parse(text);
     if words.cut {
         page.notes
@@ -84,31 +110,43 @@ fn ranked(
             .push("the query has no word to look for".to_owned());
         return Ok(Vec::new());
     }
+    let few = filters.few(db, MOST_FEW)?;
+    let Some(wanted) = wanted(db, cursor, filters, few.as_deref())? else {
+        return Ok(Vec::new());
+    };
     let mut index = Index::open(db, MOST_LEAVES)?;
     let figures = index.figures()?;
-    let Lists { lists, reach } = Lists::read(&mut index, &terms, LEAVES, &cursor.stored)?;
-    if !reach.is_all() || index.is_exhausted() {
+    let Lists { lists, reach } = Lists::read(&mut index, &terms, LEAVES, &cursor.stored, &wanted)?;
+    if index.is_exhausted() {
         page.approximate = true;
-        page.notes.push(format!(
-            "words this frequent were looked for in the newest {:.0}% of the memories only",
-            reach.part * 100.0
-        ));
+        page.notes
+            .push("too many words begin like this to look for all of them".to_owned());
+    }
+    if !reach.is_all() {
+        page.approximate = true;
+        let share = reach.share_of(&wanted);
+        page.notes.push(if share < 1.0 {
+            let percent = share * 100.0;
+            format!("words this frequent were looked for in the newest {percent:.0}% of the memories only")
+        } else {
+            "how much each word counts was estimated from the memories that the filters leave"
+                .to_owned()
+        });
     }
     let ranker = Ranker::new(&lists, reach, figures);
-    let few = filters.few(db, MOST_FEW)?;
     let matching = |which| {
         let mut found = ranker.candidates(which);
-        found.retain(|candidate| candidate.m <= *cursor.stored.end());
+        found.truncate(found.partition_point(|candidate| candidate.m <= *cursor.stored.end()));
         if let Some(few) = &few {
             keep_of(&mut found, few);
         }
         let count = found.len();
-        if count > LOOKED_AT {
+        if count > RANKED {
             boost(&mut found, &kept(db)?, KEPT_BOOST);
-            keep_best(&mut found, LOOKED_AT);
+            keep_best(&mut found, RANKED);
         }
-        let scored = scored(db, filters, &ranker, &found)?;
-        Ok::<_, StoreError>((count, scored))
+        let scored = scored(db, &ranker, &found)?;
+        Ok::<_, StoreError>((count, shown(db, filters, scored, end)?))
     };
     let (mut count, mut found) = matching(Match::All)?;
     if found.is_empty() && terms.len() > 1 {
@@ -121,14 +159,35 @@ fn ranked(
             page.notes.push(format!("{all}; these have some of them"));
         }
     }
-    if count > LOOKED_AT {
+    if count > RANKED {
         page.approximate = true;
         page.notes.push(format!(
-            "{count} memories match: the {LOOKED_AT} that have the words most often were ranked"
+            "{count} memories match: the {RANKED} that have the words most often were ranked"
         ));
     }
-    found.sort_by(|a, b| b.score.total_cmp(&a.score).then(b.m.cmp(&a.m)));
     Ok(found)
+}
+
+/// Returns where the memories lie that the filters leave: exactly where those are few, else up to the newest by the filter
+/// by time, if there is one (what was stored later than it was learned may lie behind). Nothing where they leave none.
+fn wanted(
+    db: &Connection,
+    cursor: &Cursor,
+    filters: &Filters,
+    few: Option<&[i64]>,
+) -> Result<Option<RangeInclusive<i64>>, StoreError> {
+    let (oldest, newest) = cursor.stored.clone().into_inner();
+    Ok(match few {
+        Some(few) => few
+            .first()
+            .zip(few.last())
+            .map(|(&first, &last)| first..=last),
+        None if filters.until => {
+            let last = filters.newest(db, newest, 1)?;
+            last.first().map(|&last| oldest..=last)
+        }
+        None => Some(oldest..=newest),
+    })
 }
 
 /// Returns the lessons and notes, so many at most that finding them costs no more than the rest, in their order.
@@ -141,40 +200,60 @@ fn kept(db: &Connection) -> Result<Vec<i64>, StoreError> {
     Ok(rows)
 }
 
-/// Looks at the rows of `found`, which are in their order.
+/// Scores `found`, which are in their order, without a look at their rows; returns the best first.
 fn scored(
     db: &Connection,
-    filters: &Filters,
     ranker: &Ranker<'_>,
-    found: &[super::rank::Candidate],
-) -> Result<Vec<Candidate>, StoreError> {
+    found: &[Candidate],
+) -> Result<Vec<Scored>, StoreError> {
+    let mut row = db.prepare_cached(
+        "SELECT sz, EXISTS (SELECT 1 FROM memories INDEXED BY memories_kept
+                             WHERE kind <> 'outcome' AND kind IN ('lesson', 'note') AND m = ?1)
+           FROM memories_fts_docsize WHERE id = ?1",
+    )?;
+    let mut scores = ranker.scores();
+    let mut all = Vec::with_capacity(found.len());
+    for &Candidate { m, .. } in found {
+        let read = row.query_row([m], |row| {
+            let words = words_of(row.get_ref(0)?.as_blob()?);
+            let boost = if row.get(1)? { KEPT_BOOST } else { 1.0 };
+            Ok((words, boost))
+        });
+        if let Some((words, boost)) = read.optional()? {
+            let score = scores.of(m, words?) * boost;
+            all.push(Scored { m, score });
+        }
+    }
+    all.sort_by(|a, b| b.score.total_cmp(&a.score).then(b.m.cmp(&a.m)));
+    Ok(all)
+}
+
+/// Reads the rows of `scored` until there are the groups up to `end`, and one that tells of a next page.
+fn shown(
+    db: &Connection,
+    filters: &Filters,
+    scored: Vec<Scored>,
+    end: usize,
+) -> Result<Vec<Group>, StoreError> {
     let mut row = db.prepare_cached(&format!(
-        "SELECT sz, kind = 'outcome', text_hash
-           FROM memories_fts_docsize JOIN memories ON memories.m = memories_fts_docsize.id
-          WHERE memories_fts_docsize.id = ? {}",
+        "SELECT text_digest FROM memories WHERE m = ? {}",
         filters.sql
     ))?;
     let mut values = vec![Value::Null];
     values.extend(filters.values.iter().cloned());
-    let mut scores = ranker.scores();
-    let mut candidates = Vec::with_capacity(found.len());
-    for &super::rank::Candidate { m, .. } in found {
-        values[0] = Value::from(m);
-        let read = row.query_row(params_from_iter(&values), |row| {
-            let words = words_of(row.get_ref(0)?.as_blob()?);
-            let boost = if row.get(1)? { 1.0 } else { KEPT_BOOST };
-            Ok((words, boost, row.get(2)?))
-        });
-        if let Some((words, boost, text_hash)) = read.optional()? {
-            let score = scores.of(m, words?) * boost;
-            candidates.push(Candidate {
-                m,
-                score,
-                text_hash,
-            });
+    let mut groups = Groups::default();
+    for (read, scored) in scored.into_iter().enumerate() {
+        let last = groups.groups.get(end);
+        if read >= LEAST_READ && last.is_some_and(|last| scored.score < last.score) {
+            break;
+        }
+        values[0] = Value::from(scored.m);
+        let read = row.query_row(params_from_iter(&values), |row| row.get(0));
+        if let Some(text_digest) = read.optional()? {
+            groups.add(scored, text_digest);
         }
     }
-    Ok(candidates)
+    Ok(groups.groups)
 }
 
 /// Returns the newest that the filters let through, of a bounded number.
@@ -183,67 +262,37 @@ fn newest(
     cursor: &Cursor,
     filters: &Filters,
     page: &mut MemoryPage,
-) -> Result<Vec<Candidate>, StoreError> {
+) -> Result<Vec<Group>, StoreError> {
     let source = match filters.few(db, MOST_FEW)? {
         Some(few) => few.into_iter().rev().collect(),
-        None => filters.newest(db, *cursor.stored.end(), LOOKED_AT + 1)?,
+        None => filters.newest(db, *cursor.stored.end(), RANKED + 1)?,
     };
-    if source.len() > LOOKED_AT {
+    if source.len() > RANKED {
         page.approximate = true;
         page.notes.push(format!(
-            "only the newest {LOOKED_AT} memories were looked at: an `until` leads to older ones"
+            "only the newest {RANKED} memories were looked at: an `until` leads to older ones"
         ));
     }
     let mut row = db.prepare_cached(&format!(
-        "SELECT created_at_ms, text_hash FROM memories WHERE m = ? AND m <= ? {}",
+        "SELECT created_at_ms, text_digest FROM memories WHERE m = ? AND m <= ? {}",
         filters.sql
     ))?;
     let mut values = vec![Value::Null, Value::from(*cursor.stored.end())];
     values.extend(filters.values.iter().cloned());
     let mut found = Vec::new();
-    for m in source.into_iter().take(LOOKED_AT) {
+    for m in source.into_iter().take(RANKED) {
         values[0] = Value::from(m);
         let read = row.query_row(params_from_iter(&values), |row| {
-            let text_hash = row.get(1)?;
-            Ok((
-                row.get::<_, i64>(0)?,
-                Candidate {
-                    m,
-                    score: 0.0,
-                    text_hash,
-                },
-            ))
+            Ok((row.get::<_, i64>(0)?, m, row.get::<_, i64>(1)?))
         });
         found.extend(read.optional()?);
     }
-    found
-        .sort_by_key(|(created_at_ms, candidate)| std::cmp::Reverse((*created_at_ms, candidate.m)));
-    Ok(found.into_iter().map(|(_, candidate)| candidate).collect())
-}
-
-/// Merges equal texts, in the candidates' order.
-fn grouped(candidates: Vec<Candidate>) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    let mut places: HashMap<i64, usize> = HashMap::new();
-    for Candidate {
-        m,
-        score,
-        text_hash,
-    } in candidates
-    {
-        match places.get(&text_hash) {
-            Some(&place) => groups[place].also.push(m),
-            None => {
-                places.insert(text_hash, groups.len());
-                groups.push(Group {
-                    best: m,
-                    score,
-                    also: Vec::new(),
-                });
-            }
-        }
+    found.sort_by_key(|&(created_at_ms, m, _)| Reverse((created_at_ms, m)));
+    let mut groups = Groups::default();
+    for (_, m, text_digest) in found {
+        groups.add(Scored { m, score: 0.0 }, text_digest);
     }
-    groups
+    Ok(groups.groups)
 }
 
 fn hit(db: &Connection, group: &Group) -> Result<MemoryHit, StoreError> {

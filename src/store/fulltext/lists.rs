@@ -6,9 +6,7 @@ use super::segments::{Index, Key};
 use crate::store::StoreError;
 use std::ops::RangeInclusive;
 
-/// How long the beginnings are, in characters, that the index has entries of its own for; the first of them stands
-/// under the second sort of entry, and so on. `prefix` in the schema.
-const BEGINNINGS: [usize; 2] = [2, 3];
+/// Begins the entries of words; FTS5 has others, for beginnings of words, which this index is without.
 const WORDS_SORT: u8 = b'0';
 /// What a word counts in text, tags and repository. What somebody chose as a tag says more than one word among many.
 pub(in crate::store) const WEIGHTS: [f32; 3] = [1.0, 2.0, 0.5];
@@ -24,38 +22,18 @@ pub(in crate::store) struct Term {
 
 impl Term {
     /// Returns what to look for in place of each token.
-    fn keys(&self) -> Vec<Vec<Key>> {
+    fn keys(&self) -> Vec<Key> {
         let last = self.tokens.len() - 1;
         let keys = self.tokens.iter().enumerate().map(|(at, token)| {
+            let entry = [&[WORDS_SORT], token.as_bytes()].concat();
             if self.prefix && at == last {
-                beginning(token)
+                Key::Beginning(entry)
             } else {
-                vec![Key::One(entry(WORDS_SORT, token))]
+                Key::One(entry)
             }
         });
         keys.collect()
     }
-}
-
-fn entry(sort: u8, token: &str) -> Vec<u8> {
-    [&[sort], token.as_bytes()].concat()
-}
-
-/// Returns what holds all words that begin with `token`: one list where the index has it, else the shortest ones.
-fn beginning(token: &str) -> Vec<Key> {
-    let length = token.chars().count();
-    for (sort, characters) in (WORDS_SORT + 1..).zip(BEGINNINGS) {
-        if length == characters {
-            return vec![Key::One(entry(sort, token))];
-        }
-        if length + 1 == characters {
-            return vec![
-                Key::One(entry(WORDS_SORT, token)),
-                Key::Beginning(entry(sort, token)),
-            ];
-        }
-    }
-    vec![Key::Beginning(entry(WORDS_SORT, token))]
 }
 
 /// A memory that has a term.
@@ -66,11 +44,13 @@ pub(in crate::store) struct Entry {
     pub(in crate::store) frequency: f32,
 }
 
-/// How far back the lists are read.
+/// Which part of the lists is read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::store) struct Reach {
     /// The oldest memory that is looked at.
     pub(in crate::store) from: i64,
+    /// The newest one.
+    pub(in crate::store) to: i64,
     /// Which part of all memories that is, above 0 and up to 1.
     pub(in crate::store) part: f64,
 }
@@ -78,7 +58,19 @@ pub(in crate::store) struct Reach {
 impl Reach {
     /// Returns whether all memories are looked at.
     pub(in crate::store) fn is_all(&self) -> bool {
-        self.from == i64::MIN
+        (self.from, self.to) == (i64::MIN, i64::MAX)
+    }
+
+    /// Returns which part of the `wanted` memories is looked at, up to 1.
+    #[expect(clippy::cast_precision_loss, reason = "a share of a span of rows")]
+    pub(in crate::store) fn share_of(&self, wanted: &RangeInclusive<i64>) -> f64 {
+        let rows = |from: i64, to: i64| to.saturating_sub(from).max(0) as f64 + 1.0;
+        rows(self.from.max(*wanted.start()), self.to.min(*wanted.end()))
+            / rows(*wanted.start(), *wanted.end())
+    }
+
+    fn has(&self, m: i64) -> bool {
+        (self.from..=self.to).contains(&m)
     }
 }
 
@@ -90,70 +82,79 @@ pub(in crate::store) struct Lists {
 }
 
 impl Lists {
-    /// Reads the lists of `terms`, from the newest memories backwards as far as about `leaves` reach; `stored` is
-    /// where the memories' numbers begin and end.
+    /// Reads the lists of `terms`, whole, or where that would be too much from the newest `wanted` memories backwards as
+    /// far as about `leaves` reach; `stored` is where the memories' numbers begin and end.
     pub(in crate::store) fn read(
         index: &mut Index<'_>,
         terms: &[Term],
         leaves: u64,
         stored: &RangeInclusive<i64>,
+        wanted: &RangeInclusive<i64>,
     ) -> Result<Self, StoreError> {
         let keys: Vec<_> = terms.iter().map(Term::keys).collect();
         let mut spread = 0;
         for words in &keys {
             // The positions in a phrase take as much time again as the rows.
             let times = if words.len() > 1 { 2 } else { 1 };
-            for key in words.iter().flatten() {
+            for key in words {
                 spread += times * index.spread(key)?;
             }
         }
-        let reach = reach(spread, leaves, stored);
+        let reach = reach((spread, leaves), stored, wanted);
         let mut lists = Vec::with_capacity(terms.len());
         for keys in keys {
             lists.push(match keys.as_slice() {
-                [word] => one_word(index, word, reach.from)?,
-                words => phrase(index, words, reach.from)?,
+                [word] => one_word(index, word, reach)?,
+                words => phrase(index, words, reach)?,
             });
         }
         Ok(Self { lists, reach })
     }
 }
 
-/// Returns how far back one can look when all would be `spread` leaves and only `leaves` are allowed.
+/// Returns what one can look at when all would be `spread` leaves and only `leaves` are allowed.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     reason = "a share of a span of rows"
 )]
-fn reach(spread: u64, leaves: u64, stored: &RangeInclusive<i64>) -> Reach {
+fn reach(
+    (spread, leaves): (u64, u64),
+    stored: &RangeInclusive<i64>,
+    wanted: &RangeInclusive<i64>,
+) -> Reach {
     if spread <= leaves {
         return Reach {
             from: i64::MIN,
+            to: i64::MAX,
             part: 1.0,
         };
     }
     let span = stored.end().saturating_sub(*stored.start()).max(0) as f64 + 1.0;
     let rows = (span * leaves as f64 / spread as f64).max(1.0).floor();
+    let to = *wanted.end().min(stored.end());
+    let from = to.saturating_sub(rows as i64 - 1).max(*wanted.start());
+    let rows = to.saturating_sub(from).max(0) as f64 + 1.0;
     Reach {
-        from: stored.end().saturating_sub(rows as i64 - 1),
-        part: rows / span,
+        from,
+        to,
+        part: (rows / span).min(1.0),
     }
 }
 
-fn one_word(index: &mut Index<'_>, keys: &[Key], from: i64) -> Result<Vec<Entry>, StoreError> {
+fn one_word(index: &mut Index<'_>, key: &Key, reach: Reach) -> Result<Vec<Entry>, StoreError> {
     let mut found = Vec::new();
-    let mut sorted = true;
+    let (mut sorted, mut before) = (true, i64::MIN);
     for segment in index.segments() {
-        for key in keys {
-            index.visit(segment, key, from, &mut |m, list| {
-                if m >= from {
-                    let frequency = frequency(list)?;
-                    sorted &= found.last().is_none_or(|last: &Entry| last.m < m);
-                    found.push(Entry { m, frequency });
-                }
-                Ok(())
-            })?;
-        }
+        index.visit(segment, key, reach, &mut |m, list| {
+            if reach.has(m) {
+                let frequency = frequency(list)?;
+                sorted &= before < m;
+                before = m;
+                found.push(Entry { m, frequency });
+            }
+            Ok(())
+        })?;
     }
     if !sorted {
         // Stable: it merges the runs that are in order already.
@@ -170,6 +171,7 @@ fn one_word(index: &mut Index<'_>, keys: &[Key], from: i64) -> Result<Vec<Entry>
 }
 
 /// Returns how often a word stands at `list`, each time by the weight of its column.
+#[inline]
 #[expect(clippy::cast_precision_loss, reason = "no text has as many words")]
 fn frequency(list: &[u8]) -> Result<f32, Damage> {
     if let Some(count) = count_in_first_column(list) {
@@ -203,19 +205,15 @@ type Start = (i64, u64);
 const COLUMN_SHIFT: u32 = 32;
 
 /// Keeps, word by word beginning with the rarest, the places where the phrase may still begin.
-fn phrase(index: &mut Index<'_>, words: &[Vec<Key>], from: i64) -> Result<Vec<Entry>, StoreError> {
+fn phrase(index: &mut Index<'_>, words: &[Key], reach: Reach) -> Result<Vec<Entry>, StoreError> {
     let mut order = Vec::new();
-    for (at, keys) in words.iter().enumerate() {
-        let mut spread = 0;
-        for key in keys {
-            spread += index.spread(key)?;
-        }
-        order.push((spread, at, keys));
+    for (at, key) in words.iter().enumerate() {
+        order.push((index.spread(key)?, at, key));
     }
     order.sort_by_key(|&(spread, at, _)| (spread, at));
     let mut starts: Option<Vec<Start>> = None;
-    for (_, at, keys) in order {
-        starts = Some(starts_of(index, keys, at as u64, from, starts.as_deref())?);
+    for (_, at, key) in order {
+        starts = Some(starts_of(index, key, at as u64, reach, starts.as_deref())?);
     }
     let mut found: Vec<Entry> = Vec::new();
     for (m, start) in starts.unwrap_or_default() {
@@ -231,40 +229,38 @@ fn phrase(index: &mut Index<'_>, words: &[Vec<Key>], from: i64) -> Result<Vec<En
 /// Returns where the phrase may begin by where its word `at` stands, of the places in `known` if that is there.
 fn starts_of(
     index: &mut Index<'_>,
-    keys: &[Key],
+    key: &Key,
     at: u64,
-    from: i64,
+    reach: Reach,
     known: Option<&[Start]>,
 ) -> Result<Vec<Start>, StoreError> {
     let mut found: Vec<Start> = Vec::new();
     for segment in index.segments() {
-        for key in keys {
-            // Where in `known` the memories of this word have got to.
-            let (mut place, mut before) = (0, i64::MIN);
-            index.visit(segment, key, from, &mut |m, list| {
-                if m < from {
+        // Where in `known` the memories of this word have got to.
+        let (mut place, mut before) = (0, i64::MIN);
+        index.visit(segment, key, reach, &mut |m, list| {
+            if !reach.has(m) {
+                return Ok(());
+            }
+            if let Some(known) = known {
+                if m < before {
+                    place = 0;
+                }
+                before = m;
+                gallop(known, &mut place, |start| start.0 < m);
+                if known.get(place).is_none_or(|start| start.0 != m) {
                     return Ok(());
                 }
-                if let Some(known) = known {
-                    if m < before {
-                        place = 0;
-                    }
-                    before = m;
-                    gallop(known, &mut place, |start| start.0 < m);
-                    if known.get(place).is_none_or(|start| start.0 != m) {
-                        return Ok(());
-                    }
-                }
-                positions(list, |column, offset| {
-                    let start = offset.checked_sub(at);
-                    let start = start.map(|offset| (m, column << COLUMN_SHIFT | offset));
-                    let fits = |start: &Start| {
-                        known.is_none_or(|known| known[place..].binary_search(start).is_ok())
-                    };
-                    found.extend(start.filter(fits));
-                })
-            })?;
-        }
+            }
+            positions(list, |column, offset| {
+                let start = offset.checked_sub(at);
+                let start = start.map(|offset| (m, column << COLUMN_SHIFT | offset));
+                let fits = |start: &Start| {
+                    known.is_none_or(|known| known[place..].binary_search(start).is_ok())
+                };
+                found.extend(start.filter(fits));
+            })
+        })?;
     }
     found.sort_unstable();
     found.dedup();

@@ -2,6 +2,7 @@
 
 use super::Damage;
 use super::leaf::{Leaf, ListReader, varint};
+use super::lists::Reach;
 use crate::store::StoreError;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::cmp::Ordering;
@@ -203,13 +204,13 @@ impl<'db> Index<'db> {
         Ok(())
     }
 
-    /// Calls `visit` with the rows from `from` on that have what `key` names, word by word, each word's in their
-    /// order, and some before; stops early when no leaf may be read any more.
+    /// Calls `visit` with the rows within `reach` that have what `key` names, word by word, each word's in their order,
+    /// and some before and behind; stops early when no leaf may be read any more.
     pub(super) fn visit(
         &mut self,
         segment: Segment,
         key: &Key,
-        from: i64,
+        reach: Reach,
         visit: &mut impl FnMut(i64, &[u8]) -> Result<(), Damage>,
     ) -> Result<(), StoreError> {
         let mut at = self.leaf_of(segment, key.bytes())?;
@@ -225,7 +226,7 @@ impl<'db> Index<'db> {
                     OnLeaf::Passed => return Ok(()),
                     OnLeaf::Before => break,
                     OnLeaf::GoesOn(list) => {
-                        let last = self.follow(segment, at, &word, from, list, visit)?;
+                        let last = self.follow(segment, at, (key, &word, reach), list, visit)?;
                         if last <= at || matches!(key, Key::One(_)) {
                             return Ok(());
                         }
@@ -270,19 +271,19 @@ impl<'db> Index<'db> {
         Ok(OnLeaf::Before)
     }
 
-    /// Reads on in the leaves behind `at` until the list ends; returns the leaf on which that is, which is at hand.
+    /// Reads on in the leaves behind `at` until the list ends; returns the leaf on which that is, which is at hand. Of one
+    /// entry nothing is read behind the reach.
     fn follow(
         &mut self,
         segment: Segment,
         at: i64,
-        word: &[u8],
-        from: i64,
+        (key, word, reach): (&Key, &[u8], Reach),
         mut list: ListReader,
         visit: &mut impl FnMut(i64, &[u8]) -> Result<(), Damage>,
     ) -> Result<i64, StoreError> {
         let mut at = at + 1;
-        if from > i64::MIN {
-            let begin = self.leaf_with(segment, at, word, from)?;
+        if reach.from > i64::MIN {
+            let begin = self.leaf_with(segment, at, word, reach.from)?;
             if begin > at {
                 list.jump();
                 at = begin;
@@ -298,6 +299,10 @@ impl<'db> Index<'db> {
         }
         while at <= segment.last && self.left > 0 {
             self.read(segment, at)?;
+            let first = self.leaf.first_row()?;
+            if matches!(key, Key::One(_)) && first.is_some_and(|first| first > reach.to) {
+                break;
+            }
             list.next_leaf();
             let (end, ends) = self.leaf.rest()?;
             list.part(&self.leaf.bytes[4..end], visit)?;

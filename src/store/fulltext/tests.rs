@@ -53,7 +53,7 @@ fn lists_that_are_too_long_are_read_from_their_newest_end() {
     ];
     let read = |leaves| {
         let mut index = Index::open(&db, u32::MAX).expect("opened");
-        Lists::read(&mut index, &terms, leaves, &stored).expect("read")
+        Lists::read(&mut index, &terms, leaves, &stored, &stored).expect("read")
     };
     for way in ["several segments", "one segment"] {
         let whole = read(u64::MAX);
@@ -81,13 +81,54 @@ fn lists_that_are_too_long_are_read_from_their_newest_end() {
 }
 
 #[test]
+fn what_is_wanted_is_read_wherever_it_lies() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let db = filled(dir.path(), 9_000);
+    db.execute_batch("INSERT INTO memories_fts (memories_fts) VALUES ('optimize')")
+        .expect("merged");
+    let read = |terms: &[Term], leaves, wanted| {
+        let mut index = Index::open(&db, u32::MAX).expect("opened");
+        Lists::read(&mut index, terms, leaves, &(1..=9_000), &wanted).expect("read")
+    };
+    let whole = read(&[term(&["all"], false)], u64::MAX, 1..=9_000);
+    for terms in [[term(&["all"], false)], [term(&["al"], true)]] {
+        for wanted in [1..=700, 3_000..=3_000, 4_000..=4_500] {
+            let part = read(&terms, 4, wanted.clone());
+            assert!(!part.reach.is_all());
+            assert!(wanted.contains(&part.reach.from) && part.reach.to == *wanted.end());
+            let expected: Vec<_> = whole.lists[0]
+                .iter()
+                .filter(|entry| (part.reach.from..=part.reach.to).contains(&entry.m))
+                .copied()
+                .collect();
+            assert!(!expected.is_empty());
+            assert_eq!(part.lists[0], expected, "{wanted:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_stored_together_is_one_segment() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let db = filled(dir.path(), 1_000);
+    let index = Index::open(&db, 1).expect("opened");
+    assert_eq!(index.segments().len(), 1);
+}
+
+#[test]
 fn no_more_leaves_are_read_than_are_allowed() {
     let dir = tempfile::tempdir().expect("a folder");
     let db = filled(dir.path(), 6_000);
     let mut index = Index::open(&db, 8).expect("opened");
     // All words begin alike: there are more leaves than rows of a list tell.
-    let read =
-        Lists::read(&mut index, &[term(&["word"], true)], u64::MAX, &(1..=6_000)).expect("read");
+    let read = Lists::read(
+        &mut index,
+        &[term(&["word"], true)],
+        u64::MAX,
+        &(1..=6_000),
+        &(1..=6_000),
+    )
+    .expect("read");
     assert!(index.is_exhausted());
     assert!(!read.lists[0].is_empty() && read.lists[0].len() < 6_000);
 }
@@ -134,7 +175,7 @@ fn a_damaged_index_is_an_error_or_a_wrong_answer_but_no_panic() {
         .expect("damaged");
         let read = Index::open(&db, 1_000).and_then(|mut index| {
             index.figures()?;
-            Lists::read(&mut index, &terms, 100, &(1..=2_000))
+            Lists::read(&mut index, &terms, 100, &(1..=2_000), &(1..=2_000))
         });
         refused += usize::from(read.is_err());
         db.execute_batch("ROLLBACK TO damage; RELEASE damage")

@@ -2,7 +2,7 @@
 
 use super::{at, journal, open};
 use mahavishnu::error::{ErrorKind, Fault};
-use mahavishnu::model::{ItemState, WorkflowId};
+use mahavishnu::model::{ItemState, MemoryQuery, WorkflowId};
 use mahavishnu::store::{Durability, Store, StoreError, StoreOptions};
 use rusqlite::Connection;
 use std::path::Path;
@@ -218,6 +218,60 @@ async fn an_older_schema_is_brought_up_to_date_with_its_content() {
     assert_eq!(
         one.take_notices().await.expect("taken")[0].text,
         "from before"
+    );
+}
+
+#[tokio::test]
+async fn memories_of_an_older_schema_are_found_and_an_older_server_that_still_runs_stores_none() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let old = Connection::open(dir.path().join("mahavishnu.db")).expect("opened");
+    for sql in [
+        include_str!("../../../src/store/schema/1.sql"),
+        include_str!("../../../src/store/schema/2.sql"),
+        include_str!("../../../src/store/schema/3.sql"),
+        include_str!("../../../src/store/schema/4.sql"),
+        include_str!("../../../src/store/schema/5.sql"),
+        include_str!("../../../src/store/schema/6.sql"),
+        "PRAGMA journal_mode = WAL; PRAGMA user_version = 6",
+    ] {
+        old.execute_batch(sql).expect("made");
+    }
+    let insert = |number: u8| {
+        old.execute(
+            "INSERT INTO memories (id, identity, kind, pool, created_at_ms, aggregated, text_hash, source, tags, text)
+             VALUES (?1, ?2, 'note', 'local', 1, 0, 1, 'worker', '[]', 'learned before')",
+            (format!("01ARZ3NDEKTSV4RRFFQ69G5FA{number}"), [number; 32]),
+        )
+    };
+    insert(1).expect("stored");
+    let store = open(dir.path());
+    let query = |text: &str| MemoryQuery {
+        text: text.to_owned(),
+        limit: 10,
+        ..MemoryQuery::default()
+    };
+    for text in ["learned", "bef*", "l*"] {
+        let page = store.find_memories(query(text)).await.expect("searched");
+        assert_eq!(page.hits.len(), 1, "{text}");
+    }
+    // It would not be found: the older server relied on a trigger for its words.
+    assert!(insert(2).is_err());
+    // With all its words.
+    let id = store
+        .find_memories(query("before"))
+        .await
+        .expect("searched")
+        .hits[0]
+        .memory
+        .id;
+    assert!(store.forget(id).await.expect("forgotten").is_some());
+    assert!(
+        store
+            .find_memories(query("learned"))
+            .await
+            .expect("searched")
+            .hits
+            .is_empty()
     );
 }
 
