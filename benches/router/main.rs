@@ -300,8 +300,8 @@ where
             for _ in 0..threads {
                 scope.spawn(|| {
                     for _ in 0..each {
-                        let key = balancer.lock().expect("no panic while locked").route();
-                        balancer.lock().expect("no panic while locked").release(key);
+                        let key = balancer.lock().route();
+                        balancer.lock().release(key);
                     }
                 });
             }
