@@ -55,12 +55,13 @@ impl Orchestrator {
         }
         let patience = grace.unwrap_or(self.0.config.limits.grace) + CANCEL_WAIT;
         let wait = patience.min(caller.host_wait_cap);
-        if items.is_empty() {
-            self.wait(id, wait, Until::Done, caller).await?;
+        let waited = if items.is_empty() {
+            self.wait(id, wait, Until::Done, caller).await?
         } else {
             self.wait_for_items(id, &items, wait, caller).await?;
-        }
-        self.answer(id).await
+            None
+        };
+        self.answer(waited, id).await
     }
 
     /// Waits until these items have ended.
@@ -154,8 +155,8 @@ impl Orchestrator {
             })?;
             self.ask(id, OwnerRequest::Resume { json }, caller).await?;
         }
-        self.wait(id, wait.duration, Until::Done, caller).await?;
-        let mut result = self.answer(id).await?;
+        let waited = self.wait(id, wait.duration, Until::Done, caller).await?;
+        let mut result = self.answer(waited, id).await?;
         result.wait_capped_s = wait.capped_s;
         Ok(result)
     }

@@ -86,8 +86,8 @@ impl Orchestrator {
             (Some(WaitFor::Change) | None, Some(after)) => Until::Change(after),
             (Some(WaitFor::Done) | None, _) => Until::Done,
         };
-        self.wait(id, wait.duration, until, caller).await?;
-        let mut snapshot = self.snapshot(id).await?;
+        let waited = self.wait(id, wait.duration, until, caller).await?;
+        let mut snapshot = self.snapshot_after(waited, id).await?;
         self.see_what_is_home(&mut snapshot).await?;
         let shown = select::shown(&snapshot, &args)?;
         let mut result = report::result(&snapshot, &shown)?;
@@ -140,9 +140,29 @@ impl Orchestrator {
     }
 
     /// Returns the answer about a workflow that has just been waited for.
-    pub(super) async fn answer(&self, id: WorkflowId) -> Result<WorkflowResult, Problem> {
-        let snapshot = self.snapshot(id).await?;
+    pub(super) async fn answer(
+        &self,
+        waited: Option<Arc<Run>>,
+        id: WorkflowId,
+    ) -> Result<WorkflowResult, Problem> {
+        let snapshot = self.snapshot_after(waited, id).await?;
         report::result(&snapshot, &select::Shown::default())
+    }
+
+    /// Returns all that is known of a workflow that has just been waited for. Where that was a run of this server which is
+    /// over now, it knows everything itself, and nothing is read again.
+    async fn snapshot_after(
+        &self,
+        waited: Option<Arc<Run>>,
+        id: WorkflowId,
+    ) -> Result<Snapshot, Problem> {
+        match waited {
+            // One that runs was resumed meanwhile.
+            Some(run) if run.is_over() && self.0.engine.run(id).is_none() => {
+                Ok(Snapshot::of_run(run.view()))
+            }
+            _ => self.snapshot(id).await,
+        }
     }
 
     /// Returns all that is known of a workflow now.
@@ -197,7 +217,7 @@ impl Orchestrator {
         Ok(())
     }
 
-    /// Waits for a workflow, for `limit` at most; the caller hears of progress.
+    /// Waits for a workflow, for `limit` at most; the caller hears of progress. Returns the run, where it is this server's.
     ///
     /// # Cancel safety
     ///
@@ -209,21 +229,17 @@ impl Orchestrator {
         limit: Duration,
         until: Until,
         caller: &Caller,
-    ) -> Result<(), Problem> {
+    ) -> Result<Option<Arc<Run>>, Problem> {
         let deadline = Instant::now() + limit;
-        match self.0.engine.run(id) {
-            Some(run) => self.wait_here(&run, deadline, until, caller).await,
-            None => self.wait_there(id, deadline, until, caller).await,
+        let run = self.0.engine.run(id);
+        match &run {
+            Some(run) => self.wait_here(run, deadline, until, caller).await,
+            None => self.wait_there(id, deadline, until, caller).await?,
         }
+        Ok(run)
     }
 
-    async fn wait_here(
-        &self,
-        run: &Arc<Run>,
-        deadline: Instant,
-        until: Until,
-        caller: &Caller,
-    ) -> Result<(), Problem> {
+    async fn wait_here(&self, run: &Arc<Run>, deadline: Instant, until: Until, caller: &Caller) {
         let mut changes = run.changes();
         loop {
             changes.mark_unchanged();
@@ -234,14 +250,14 @@ impl Orchestrator {
                 revision,
                 failed_at,
             }) {
-                return Ok(());
+                return;
             }
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return Ok(()) },
-                () = tokio::time::sleep_until(deadline) => return Ok(()),
+                changed = changes.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(deadline) => return,
                 why = caller.interrupted() => {
                     self.interrupted(run, why, caller).await;
-                    return Ok(());
+                    return;
                 }
             }
         }

@@ -205,9 +205,9 @@ impl Orchestrator {
         wait: Wait,
         caller: &Caller,
     ) -> Result<WorkflowResult, Problem> {
-        self.wait(started.id, wait.duration, Until::Done, caller)
-            .await?;
-        let mut result = self.answer(started.id).await?;
+        let id = started.id;
+        let waited = self.wait(id, wait.duration, Until::Done, caller).await?;
+        let mut result = self.answer(waited, id).await?;
         result.existing = started.existing;
         result.wait_capped_s = wait.capped_s;
         result.pool = started.pool;

@@ -25,9 +25,9 @@ const RANKED: usize = 500;
 /// So many rows are read at least, though the page is full: equal texts of somewhat lower scores are further origins.
 const LEAST_READ: usize = 100;
 /// About how many leaves of the index a query reads. A leaf holds a word for about 800 memories.
-const LEAVES: u64 = 200;
+const LEAVES: u64 = 150;
 /// The most, with those that only hold an end of a list.
-const MOST_LEAVES: u32 = 400;
+const MOST_LEAVES: u32 = 300;
 /// The most memories that are taken for the few that a filter leaves: reading their numbers from an index costs little.
 const MOST_FEW: usize = 3_000;
 /// The most lessons and notes that are preferred where not all matches are looked at.
