@@ -55,10 +55,10 @@ fn labelled(count: u32) -> (Router, Filter) {
 
 // Five routes and their releases, ten times.
 #[library_benchmark]
-#[bench::ten(args = (10), setup = router, config = measured(69_839))]
-#[bench::ten_by_label(args = (10), setup = labelled, config = measured(69_628))]
-#[bench::many(args = (100_000), setup = router, config = measured(61_183))]
-#[bench::many_by_label(args = (100_000), setup = labelled, config = measured(54_463))]
+#[bench::ten(args = (10), setup = router, config = measured(70_952))]
+#[bench::ten_by_label(args = (10), setup = labelled, config = measured(65_787))]
+#[bench::many(args = (100_000), setup = router, config = measured(62_202))]
+#[bench::many_by_label(args = (100_000), setup = labelled, config = measured(51_193))]
 fn route((mut router, filter): (Router, Filter)) -> Router {
     for _ in 0..10 {
         let key = [(); 5].map(|()| router.acquire(black_box(&filter)));
@@ -80,7 +80,7 @@ fn cache() -> (Cache, String) {
 }
 
 #[library_benchmark]
-#[bench::hit(setup = cache, config = measured(18_385))]
+#[bench::hit(setup = cache, config = measured(18_915))]
 fn find((cache, key): (Cache, String)) -> (Cache, bool) {
     let hit = (0..10).all(|_| cache.get(black_box(&key)).is_some());
     (cache, hit)
@@ -94,26 +94,26 @@ fn arguments() -> JsonObject {
 }
 
 #[library_benchmark]
-#[bench::list_pools(setup = arguments, config = measured(7_758))]
+#[bench::list_pools(setup = arguments, config = measured(4_891))]
 fn decode(arguments: JsonObject) -> Result<ListPools, Problem> {
     decode_list_pools(black_box(arguments))
 }
 
 // From the result to the bytes that are sent.
 #[library_benchmark]
-#[bench::list_pools(args = (10), setup = pools, config = measured(173_162))]
+#[bench::list_pools(args = (10), setup = pools, config = measured(98_851))]
 fn encode(result: ListPoolsResult) -> Vec<u8> {
     encode_list_pools(black_box(result))
 }
 
 #[library_benchmark]
-#[bench::words(args = ("how did the \"borrow checker\" take carg* AND what failed"), config = measured(6_752))]
+#[bench::words(args = ("how did the \"borrow checker\" take carg* AND what failed"), config = measured(7_136))]
 fn parse(query: &str) -> impl Sized + use<> {
     words(black_box(query))
 }
 
 #[library_benchmark]
-#[bench::twenty_variables(args = (20), setup = frame, config = measured(10_607))]
+#[bench::twenty_variables(args = (20), setup = frame, config = measured(10_276))]
 fn send(frame: Frame) -> (Frame, Vec<u8>) {
     let bytes = encoded(black_box(&frame));
     (frame, bytes)
