@@ -118,3 +118,31 @@ impl<R: AsyncRead> Gate<R> {
         ready(added.map_err(io::Error::from))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rmcp::model::{JsonRpcMessage, NumberOrString, ServerResult};
+    use tokio::io::{AsyncReadExt, duplex};
+
+    fn answer() -> TxJsonRpcMessage<RoleServer> {
+        JsonRpcMessage::response(ServerResult::empty(()), NumberOrString::Number(1))
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_no_more_is_gone_though_it_could_still_write() {
+        let (_stdin_stays_open, reader) = duplex(64);
+        let (mut client, writer) = duplex(64);
+        let input_ended = CancellationToken::new();
+        let mut gate = Gate::new(reader, writer, input_ended.clone());
+        gate.send(answer()).await.expect("it is read");
+        assert_ne!(client.read_u8().await.expect("an answer"), 0);
+        drop(client);
+        gate.send(answer()).await.expect("nobody knows yet");
+        let next = tokio::time::timeout(Duration::from_secs(60), gate.receive()).await;
+        assert!(matches!(next, Ok(None)), "nothing more is taken");
+        assert!(input_ended.is_cancelled());
+        let refused = gate.send(answer()).await.expect_err("it is known now");
+        assert_eq!(refused.kind(), io::ErrorKind::BrokenPipe);
+    }
+}
