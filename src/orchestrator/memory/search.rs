@@ -61,10 +61,11 @@ impl Memories {
         repo: Option<String>,
         names: &impl PoolNames,
     ) -> Result<CrossPoolSearchResult, Problem> {
-        let key = Answers::key(&call, repo.as_deref());
+        let Some(key) = Answers::key(&call, repo.as_deref()) else {
+            return Ok(self.searched(&call, repo, names).await?.0);
+        };
         // A store that cannot be looked at now is for the search itself to tell of.
-        let version = self.0.store.version().await.ok();
-        let Some((key, version)) = key.zip(version) else {
+        let Ok(version) = self.0.store.version().await else {
             return Ok(self.searched(&call, repo, names).await?.0);
         };
         let (answers, remote) = (&self.0.answers, self.0.remote.as_ref());
