@@ -1,6 +1,6 @@
 //! The engine with a worker that no config can make: one with a defect.
 
-use super::Stop;
+use super::{Run, Stop};
 use crate::api::{Caller, StartMany, StartOne, WorkflowResult};
 use crate::config::{Config, Overrides, Sources};
 use crate::error::{ErrorKind, Problem};
@@ -178,22 +178,22 @@ async fn a_panic_in_an_attempt_ends_that_attempt_alone() {
     core.close().await;
 }
 
-fn start_all() -> StartMany {
+/// Starts a run over 40 repositories in a pool of one slot.
+async fn start_all(dir: &Path, gauge: &Gauge) -> (Orchestrator, Arc<Run>) {
+    let core = open_with(dir, 40, Arc::new(gauge.clone()));
     let args = json!({"repos": ["r*"], "command": ["true"], "pools": ["defective"], "isolation": "in_place", "wait_s": 0});
-    serde_json::from_value(args).expect("arguments")
+    let args: StartMany = serde_json::from_value(args).expect("arguments");
+    let caller = Caller::new(None, Caller::DEFAULT_WAIT_CAP);
+    let started = core.start_many(args, &caller).await.expect("an answer");
+    let run = core.0.engine.run(started.workflow_id).expect("it runs");
+    (core, run)
 }
 
 #[tokio::test]
 async fn what_is_prepared_never_runs_beyond_the_slots_and_is_put_back_in_time() {
     let dir = tempfile::tempdir().expect("a folder");
     let gauge = Gauge::default();
-    let core = open_with(dir.path(), 40, Arc::new(gauge.clone()));
-    let caller = Caller::new(None, Caller::DEFAULT_WAIT_CAP);
-    let started = core
-        .start_many(start_all(), &caller)
-        .await
-        .expect("an answer");
-    let run = core.0.engine.run(started.workflow_id).expect("it runs");
+    let (core, run) = start_all(dir.path(), &gauge).await;
     let mut changes = run.changes();
     while !run.is_over() {
         // An item whose end is being written down is told as running and has no slot any more.
@@ -218,13 +218,7 @@ async fn what_is_prepared_never_runs_beyond_the_slots_and_is_put_back_in_time() 
 async fn what_is_prepared_ends_when_its_run_is_cancelled() {
     let dir = tempfile::tempdir().expect("a folder");
     let gauge = Gauge::default();
-    let core = open_with(dir.path(), 40, Arc::new(gauge.clone()));
-    let caller = Caller::new(None, Caller::DEFAULT_WAIT_CAP);
-    let started = core
-        .start_many(start_all(), &caller)
-        .await
-        .expect("an answer");
-    let run = core.0.engine.run(started.workflow_id).expect("it runs");
+    let (core, run) = start_all(dir.path(), &gauge).await;
     let mut changes = run.changes();
     // A long one runs by then, and others are prepared behind it.
     while run.counts().succeeded < 9 {
