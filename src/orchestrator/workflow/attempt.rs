@@ -1,6 +1,7 @@
 //! One attempt at one item: journal, set up, run, verify, journal the end.
 
 use super::ahead::Seat;
+use super::journal::Haste;
 use super::live::{Live, Stop};
 use super::run::{Begin, Begun, Run};
 use super::workspace::{Folder, NotEntered, Workspace};
@@ -118,7 +119,7 @@ impl Engine {
         // Entering can wait for another process's git; it stops where it is, which leaves nothing half made.
         let entered = tokio::select! {
             biased;
-            entered = self.enter(run, begun, seat.pool(), record) => entered,
+            entered = self.enter(run, begun, seat, record) => entered,
             end = over(&begun.live, deadline) => Err(Some(end)),
         };
         let verdict = match entered {
@@ -159,18 +160,22 @@ impl Engine {
         &self,
         run: &Arc<Run>,
         begun: &Begun,
-        pool: &Pool,
+        seat: &Seat,
         record: &mut ItemRecord,
     ) -> Result<Workspace, Option<End>> {
         let settings = &begun.settings.settings;
-        let needs = Folder::needed(settings, pool.worker.capabilities());
+        let needs = Folder::needed(settings, seat.pool().worker.capabilities());
         let workspace = Workspace::enter(&self.repos, run.id(), settings, needs, record)
             .await
             .map_err(|error| match error {
                 NotEntered::Locked => None,
                 NotEntered::Problem(problem) => Some(End::NotStarted(problem)),
             })?;
-        let journaled = self.journal_begin(run, record).await;
+        let haste = match seat {
+            Seat::Slot(_) => Haste::Now,
+            Seat::Ahead(_) => Haste::WithOthers,
+        };
+        let journaled = self.journal_begin(run, record, haste).await;
         let revision = journaled.map_err(|error| Some(End::NotStarted(error.problem())))?;
         run.begun(record, revision);
         Ok(workspace)

@@ -1,8 +1,9 @@
 //! Writing down what happens to a run's items: begins, ends and waits, in order.
 //!
 //! One step at a time is written of a run, and each takes all that has gathered while the one before was on its way to
-//! the disk, so that many short items share a commit. Nothing waits for company: who finds nobody writing is written at
-//! once.
+//! the disk, so that many short items share a commit. After a step, what no slot waits for gathers a moment longer as
+//! long as other items of the run are on their way (PostgreSQL's `commit_delay` and `commit_siblings`): each step costs
+//! a flush of the disk and a write of each index. Who finds nobody writing is written at once.
 //!
 //! An item whose end cannot be written (a full disk) goes on being told as running, and is written as soon as it can be;
 //! only the end of the server gives that up, and then the next one finds the item interrupted.
@@ -16,7 +17,8 @@ use crate::resilience::Backoff;
 use crate::store::{Entry, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 /// The first and the longest pause before an end that could not be written is tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -24,18 +26,35 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// After as many failed tries callers are told.
 const TOLD_AFTER: u32 = 4;
+/// How far apart the steps of a run begin where nobody is in a hurry: little beside the time that a prepared item may
+/// wait, and nothing to a caller.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// What is to be written of a run, and whether somebody writes.
 #[derive(Default)]
 pub(super) struct Ledger {
     lines: Vec<Line>,
     writing: bool,
+    /// Whether one of the lines is [`Haste::Now`].
+    urgent: bool,
+    /// Tells the writer of such a line.
+    hurry: Arc<Notify>,
+}
+
+/// Whether a line may wait for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// A slot or a caller waits for it.
+    Now,
+    /// Nobody does, as long as other items of the run are on their way.
+    WithOthers,
 }
 
 /// One entry, and who waits for it.
 struct Line {
     entry: Entry,
     due: Due,
+    haste: Haste,
 }
 
 /// What becomes of an entry that cannot be written.
@@ -51,12 +70,17 @@ enum Due {
 impl Ledger {
     /// Adds a line; returns whether the caller is to see to its writing.
     fn add(&mut self, line: Line) -> bool {
+        if line.haste == Haste::Now {
+            self.urgent = true;
+            self.hurry.notify_one();
+        }
         self.lines.push(line);
         !std::mem::replace(&mut self.writing, true)
     }
 
     /// Takes all lines; where there are none, nobody writes any more.
     fn take(&mut self) -> Option<Vec<Line>> {
+        self.urgent = false;
         self.writing = !self.lines.is_empty();
         self.writing.then(|| std::mem::take(&mut self.lines))
     }
@@ -72,6 +96,7 @@ impl Engine {
         &self,
         run: &Arc<Run>,
         record: &ItemRecord,
+        haste: Haste,
     ) -> Result<Revision, StoreError> {
         let (told, heard) = oneshot::channel();
         self.note(
@@ -79,6 +104,7 @@ impl Engine {
             Line {
                 entry: Entry::of(vec![record.clone()]),
                 due: Due::AtOnce(told),
+                haste,
             },
         );
         heard.await.unwrap_or(Err(StoreError::Closed))
@@ -96,24 +122,29 @@ impl Engine {
             records,
             memories: memory.into_iter().collect(),
         };
+        let haste = if run.has_taken() {
+            Haste::WithOthers
+        } else {
+            Haste::Now
+        };
         let due = Due::AtLast(None);
-        self.note(run, Line { entry, due });
+        self.note(run, Line { entry, due, haste });
     }
 
     /// Sees to it that the journal tells of an item that it waits, although its begin was journaled.
     pub(super) fn journal_wait(&self, run: &Arc<Run>, record: ItemRecord) {
         let entry = Entry::of(vec![record]);
-        let due = Due::Never;
-        self.note(run, Line { entry, due });
+        let (due, haste) = (Due::Never, Haste::WithOthers);
+        self.note(run, Line { entry, due, haste });
     }
 
     /// Journals ends of items that waited, and makes them known.
     pub(super) async fn journal_ends(&self, run: &Arc<Run>, ended: Vec<ItemRecord>) {
         if !ended.is_empty() {
             let (told, heard) = oneshot::channel();
-            let due = Due::AtLast(Some(told));
+            let (due, haste) = (Due::AtLast(Some(told)), Haste::Now);
             let entry = Entry::of(ended);
-            self.note(run, Line { entry, due });
+            self.note(run, Line { entry, due, haste });
             // It fails only where the writing met a defect, which was logged.
             let _ = heard.await;
         }
@@ -125,10 +156,12 @@ impl Engine {
             let (engine, run) = (self.clone(), Arc::clone(run));
             self.tasks.spawn(async move {
                 loop {
+                    let began = Instant::now();
                     let Some(lines) = run.ledger().take() else {
                         return;
                     };
                     engine.write(&run, lines).await;
+                    gather(&run, began + GATHER).await;
                 }
             });
         }
@@ -260,6 +293,23 @@ impl Due {
             Self::AtOnce(told) => drop(told.send(Ok(revision))),
             Self::AtLast(Some(told)) => drop(told.send(())),
             Self::AtLast(None) | Self::Never => {}
+        }
+    }
+}
+
+/// Waits until `end` for lines to come together, or until somebody is in a hurry; not where no other item is on its way.
+async fn gather(run: &Run, end: Instant) {
+    let hurry = {
+        let ledger = run.ledger();
+        if ledger.urgent {
+            return;
+        }
+        Arc::clone(&ledger.hurry)
+    };
+    if run.has_taken() {
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => {}
+            () = hurry.notified() => {}
         }
     }
 }

@@ -381,6 +381,11 @@ impl Run {
         !self.state().ready.is_empty()
     }
 
+    /// Returns whether items of it start or run.
+    pub(super) fn has_taken(&self) -> bool {
+        self.state().taken > 0
+    }
+
     /// Returns whether so many items have failed that nothing more may start.
     pub(super) fn has_failed_enough(&self) -> bool {
         self.state().has_failed_enough()
