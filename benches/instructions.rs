@@ -16,7 +16,8 @@ use mahavishnu::error::Problem;
 use mahavishnu::model::Filter;
 use mahavishnu::orchestrator::cache::{DEFAULT_TTL, SearchCache};
 use mahavishnu::orchestrator::router::{PoolSpec, Router};
-use mahavishnu::process::internals::{Frame, encoded, frame};
+use mahavishnu::process::Program;
+use mahavishnu::process::internals::{framed, program};
 use mahavishnu::server::internals::{decode_list_pools, encode_list_pools, pools};
 use mahavishnu::store::internals::words;
 use rmcp::model::JsonObject;
@@ -113,10 +114,10 @@ fn parse(query: &str) -> impl Sized + use<> {
 }
 
 #[library_benchmark]
-#[bench::twenty_variables(args = (20), setup = frame, config = measured(10_276))]
-fn send(frame: Frame) -> (Frame, Vec<u8>) {
-    let bytes = encoded(black_box(&frame));
-    (frame, bytes)
+#[bench::twenty_variables(args = (20), setup = program, config = measured(10_276))]
+fn send(program: Program) -> (Program, usize) {
+    let bytes = framed(black_box(&program));
+    (program, bytes)
 }
 
 library_benchmark_group!(

@@ -46,7 +46,7 @@ impl Endpoint {
     /// Returns where the config says that a server is; one that is started as a child gets of `env`, this server's own
     /// environment, what every program gets and what the config passes on.
     pub fn of(peer: &PeerConfig, env: &[(OsString, OsString)]) -> Self {
-        let text = |part: OsString| part.to_string_lossy().into_owned();
+        let text = |part: &OsString| part.to_string_lossy().into_owned();
         match peer {
             PeerConfig::Http { url, headers } => Self::Http {
                 url: url.clone(),
@@ -63,7 +63,7 @@ impl Endpoint {
                 Self::Stdio {
                     command: command.clone(),
                     env: whole
-                        .into_iter()
+                        .iter()
                         .map(|(name, value)| (text(name), text(value)))
                         .collect(),
                 }

@@ -1,9 +1,10 @@
 //! Why a program was not started.
 
+use super::Program;
 use crate::error::{ErrorKind, Fault};
 use rustix::io::Errno;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Why a program was not started; nothing of it ran.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,9 @@ pub enum SpawnError {
     /// The arguments and the environment together are longer than the system allows.
     #[error("the arguments are longer than the system allows")]
     TooLong,
+    /// An argument, the folder or the environment holds a NUL byte, which ends a text for the system.
+    #[error("an argument, the folder or a variable of the environment holds a NUL byte")]
+    Nul,
     /// The program's path is not absolute.
     #[error("program path `{}` is not absolute", .program.display())]
     Relative {
@@ -90,8 +94,8 @@ fn no_run(is_dir: &bool) -> &'static str {
 
 impl SpawnError {
     /// Finds out what errno `code` of a spawn meant: `ENOENT` alone may be the program, its interpreter or the folder.
-    pub(super) fn diagnose(program: &Path, cwd: &Path, code: i32) -> Self {
-        let program = program.to_path_buf();
+    pub(super) fn diagnose(started: &Program, code: i32) -> Self {
+        let (program, cwd) = (started.program.clone(), &started.cwd);
         if !cwd.is_dir() || rustix::fs::access(cwd, rustix::fs::Access::EXEC_OK).is_err() {
             return Self::NoFolder {
                 cwd: cwd.to_path_buf(),
@@ -125,6 +129,7 @@ impl Fault for SpawnError {
             | Self::NotAProgram { .. }
             | Self::NoInterpreter { .. }
             | Self::TooLong
+            | Self::Nul
             | Self::Relative { .. } => ErrorKind::InvalidArgument,
             Self::Guardian { .. } | Self::Pipes(_) | Self::Refused { .. } => ErrorKind::Unavailable,
             Self::Closed => ErrorKind::Interrupted,
@@ -153,6 +158,7 @@ impl Fault for SpawnError {
             Self::NoInterpreter { .. } => "install what the script's first line names, or correct that line".into(),
             Self::NoFolder { cwd } => format!("make `{}` or name another repository", cwd.display()),
             Self::TooLong => "pass long input as the task or in a file instead of as arguments".into(),
+            Self::Nul => "give binary data in a file instead of as an argument".into(),
             Self::Guardian { program, .. } => {
                 format!("check that `{}` is there and can be run", program.display())
             }

@@ -1,28 +1,23 @@
 //! What the instruction counts reach and nothing else may.
 
-use super::wire::{Request, Spawn, encode};
+use super::Program;
+use super::link::Frame;
 
-/// A request to start a program, ready to be encoded.
-#[derive(Debug)]
-pub struct Frame(Request);
-
-/// Returns a request with so many environment variables.
-pub fn frame(variables: usize) -> Frame {
-    Frame(Request::Spawn(Spawn {
-        id: 7,
-        has_stdin: false,
+/// Returns a program with so many environment variables.
+pub fn program(variables: usize) -> Program {
+    Program {
         program: "/usr/bin/cargo".into(),
         args: ["test", "--workspace"].map(Into::into).into(),
         cwd: "/home/somebody/src/repository".into(),
         env: (0..variables)
             .map(|n| (format!("VARIABLE_{n}").into(), "its value".into()))
             .collect(),
-    }))
+    }
 }
 
-/// Returns the frame's bytes.
-pub fn encoded(frame: &Frame) -> Vec<u8> {
-    let mut out = Vec::new();
-    encode(&frame.0, &mut out).expect("it is short");
-    out
+/// Returns how long the frame is that starts it.
+pub fn framed(program: &Program) -> usize {
+    Frame::spawn(7, program, Vec::new())
+        .expect("it is short")
+        .len()
 }

@@ -1,6 +1,6 @@
 //! What to run, and what is left of it.
 
-use super::{Grace, SpawnError};
+use super::{Environment, Grace, SpawnError};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ pub struct Job {
     /// The folder it runs in: an absolute path.
     pub cwd: PathBuf,
     /// Its whole environment; nothing is inherited.
-    pub env: Vec<(OsString, OsString)>,
+    pub env: Environment,
     /// What it reads on stdin; `None` is an empty stdin.
     pub stdin: Option<Vec<u8>>,
     /// Where its stdout is logged; the file and its folder are made at the first byte.

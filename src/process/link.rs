@@ -1,13 +1,14 @@
 //! The server's end of the guardian: one owner task for the socket, a one-shot per program that runs.
 
 use super::guardian::SUBCOMMAND;
-use super::wire::{End, Force, Inbox, Report, Request, encode};
-use super::{Exit, Job, SpawnError, run};
+use super::wire::{CStringBuffer, End, Force, Inbox, Report, Request, Spawn, encode};
+use super::{Exit, Job, Program, SpawnError, run};
 use rustix::io::Errno;
 use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown,
 };
 use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -200,10 +201,48 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    /// Returns the frame that starts `program` as `id` with the ends of its pipes; the first is stdin's where there are
+    /// three.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError::TooLong`] for more than any system would take, [`SpawnError::Nul`].
+    pub(super) fn spawn(
+        id: u64,
+        program: &Program,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Self, SpawnError> {
+        let (mut words, mut env) = (CStringBuffer::default(), CStringBuffer::default());
+        let fixed = [program.cwd.as_os_str(), program.program.as_os_str()];
+        for word in fixed
+            .into_iter()
+            .chain(program.args.iter().map(AsRef::as_ref))
+        {
+            words.push(&[word]).map_err(|_| SpawnError::Nul)?;
+        }
+        for (name, value) in &*program.env {
+            let parts = [name, OsStr::new("="), value];
+            env.push(&parts).map_err(|_| SpawnError::Nul)?;
+        }
+        let request = Request::Spawn(Spawn {
+            id,
+            has_stdin: descriptors.len() == 3,
+            words: words.strings(),
+            env: env.strings(),
+        });
+        Self::new(&request, descriptors).map_err(|_| SpawnError::TooLong)
+    }
+
+    /// Returns its length in bytes.
+    #[cfg(feature = "internals")]
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// # Errors
     ///
     /// `E2BIG` where the request is longer than any system would take.
-    pub(super) fn new(request: &Request, descriptors: Vec<OwnedFd>) -> io::Result<Self> {
+    fn new(request: &Request<'_>, descriptors: Vec<OwnedFd>) -> io::Result<Self> {
         let mut bytes = Vec::with_capacity(4096);
         encode(request, &mut bytes)?;
         Ok(Self {

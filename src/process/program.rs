@@ -5,6 +5,10 @@ use crate::error::nearest;
 use rustix::fs::{Access, access};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Names and values, shared by all programs that get them.
+pub type Environment = Arc<[(OsString, OsString)]>;
 
 /// The variables of the server's own environment that every program gets.
 ///
@@ -39,7 +43,7 @@ pub fn base_env(
     parent: impl IntoIterator<Item = (OsString, OsString)>,
     pass: &[String],
     extra: &[(OsString, OsString)],
-) -> Vec<(OsString, OsString)> {
+) -> Environment {
     let allowed = |name: &OsStr| {
         name.to_str().is_some_and(|name| {
             INHERITED.contains(&name)
@@ -60,7 +64,7 @@ pub fn base_env(
             None => env.push((name.clone(), value.clone())),
         }
     }
-    env
+    env.into()
 }
 
 /// Returns the absolute path of the program that `name` means: a path (absolute, or relative to `cwd`) where it has a
@@ -144,7 +148,7 @@ mod tests {
             &env(&[("NO_COLOR", "0"), ("X", "y")]),
         );
         assert_eq!(
-            got,
+            *got,
             env(&[
                 ("PATH", "/bin"),
                 ("LC_ALL", "C"),

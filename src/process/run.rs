@@ -3,13 +3,12 @@
 
 use super::capture::Capture;
 use super::link::{Channel, Frame, Processes};
-use super::wire::{End, Force, Request, Spawn};
-use super::{Ended, Exit, Grace, Job, SpawnError, StopReason, Stream};
+use super::wire::{End, Force};
+use super::{Ended, Exit, Grace, Job, Program, SpawnError, StopReason, Stream};
 use rustix::fs::{OFlags, fcntl_setfl};
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,8 +62,7 @@ struct Running {
     end: oneshot::Receiver<End>,
     group: Group,
     ladder: Ladder,
-    program: PathBuf,
-    cwd: PathBuf,
+    program: Program,
 }
 
 impl Running {
@@ -84,15 +82,13 @@ impl Running {
         let stdout = output(Stream::Stdout, job.stdout_log)?;
         let stderr = output(Stream::Stderr, job.stderr_log)?;
         let id = channel.next_id();
-        let request = Request::Spawn(Spawn {
-            id,
-            has_stdin: stdin.is_some(),
-            program: job.program.clone().into(),
+        let program = Program {
+            program: job.program,
             args: job.args,
-            cwd: job.cwd.clone().into(),
+            cwd: job.cwd,
             env: job.env,
-        });
-        let frame = Frame::new(&request, descriptors).map_err(|_| SpawnError::TooLong)?;
+        };
+        let frame = Frame::spawn(id, &program, descriptors)?;
         let end = channel.start(id, frame);
         Ok(Self {
             stdout,
@@ -101,8 +97,7 @@ impl Running {
             end,
             group: Group::new(channel, id),
             ladder: Ladder::new(job.deadline, job.stall, job.grace),
-            program: job.program,
-            cwd: job.cwd,
+            program,
         })
     }
 
@@ -187,7 +182,7 @@ impl Running {
             Some(End::Exited(code)) => Ended::Exited(code),
             Some(End::Signalled(signal)) => Ended::Signalled(signal),
             Some(End::NotSpawned(code)) => {
-                Ended::NotSpawned(SpawnError::diagnose(&self.program, &self.cwd, code))
+                Ended::NotSpawned(SpawnError::diagnose(&self.program, code))
             }
             None => Ended::GuardianLost,
         }

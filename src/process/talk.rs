@@ -1,15 +1,15 @@
 //! A program that is talked to: its three pipes are handed out, and its group ends with the handle at the latest.
 
-use super::SpawnError;
 use super::link::{Frame, Processes};
 use super::run::{Group, read_end, write_end};
-use super::wire::{End, Force, Request, Spawn};
+use super::wire::{End, Force};
+use super::{Environment, SpawnError};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-/// A program to talk to.
+/// A program to start.
 #[derive(Debug, Clone)]
 pub struct Program {
     /// The program: an absolute path, as [`find_program`](super::find_program) returns it.
@@ -19,7 +19,7 @@ pub struct Program {
     /// The folder it runs in: an absolute path.
     pub cwd: PathBuf,
     /// Its whole environment; nothing is inherited.
-    pub env: Vec<(OsString, OsString)>,
+    pub env: Environment,
 }
 
 /// A program's standard streams.
@@ -58,15 +58,7 @@ impl Processes {
             stderr: read_end(&mut theirs).map_err(SpawnError::Pipes)?,
         };
         let id = channel.next_id();
-        let request = Request::Spawn(Spawn {
-            id,
-            has_stdin: true,
-            program: program.program.clone().into(),
-            args: program.args.clone(),
-            cwd: program.cwd.clone().into(),
-            env: program.env.clone(),
-        });
-        let frame = Frame::new(&request, theirs).map_err(|_| SpawnError::TooLong)?;
+        let frame = Frame::spawn(id, &program, theirs)?;
         let end = channel.start(id, frame);
         let talking = Talking {
             group: Group::new(channel, id),
@@ -91,11 +83,7 @@ impl Talking {
         let end = (&mut self.end).await;
         self.group.ended = true;
         match end {
-            Ok(End::NotSpawned(code)) => Err(SpawnError::diagnose(
-                &self.started.program,
-                &self.started.cwd,
-                code,
-            )),
+            Ok(End::NotSpawned(code)) => Err(SpawnError::diagnose(&self.started, code)),
             // Without a guardian everything that it had started is dead.
             Ok(_) | Err(_) => Ok(()),
         }

@@ -1,12 +1,13 @@
 //! The frames between the server and its guardian: a little-endian `u32` length, then postcard.
 //!
 //! Both ends are the same build of the same program, so the format has no versions. A [`Request::Spawn`] frame's
-//! descriptors (stdin where there is one, stdout, stderr) travel by `SCM_RIGHTS` with its first byte.
+//! descriptors (stdin where there is one, stdout, stderr) travel by `SCM_RIGHTS` with its first byte; its texts are C
+//! strings already, which the guardian hands to `execve` as they lie in the frame.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
+use std::ffi::{CStr, OsStr};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 
 /// The longest frame in bytes; above what `execve` takes on any platform (`ARG_MAX`), so the kernel refuses first.
 const MAX_FRAME: usize = 16 << 20;
@@ -14,9 +15,10 @@ const HEADER: usize = size_of::<u32>();
 
 /// What the server asks for.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Request {
+pub(super) enum Request<'a> {
     /// Start a program.
-    Spawn(Spawn),
+    #[serde(borrow)]
+    Spawn(Spawn<'a>),
     /// Signal a program's group; of no effect once it has ended.
     Signal {
         /// The program.
@@ -28,14 +30,59 @@ pub(super) enum Request {
 
 /// A program to start.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Spawn {
+pub(super) struct Spawn<'a> {
     pub(super) id: u64,
     /// Whether a descriptor for stdin precedes those for stdout and stderr; else stdin is empty.
     pub(super) has_stdin: bool,
-    pub(super) program: OsString,
-    pub(super) args: Vec<OsString>,
-    pub(super) cwd: OsString,
-    pub(super) env: Vec<(OsString, OsString)>,
+    /// The folder to run in, the program, and its further arguments: two strings at least.
+    #[serde(borrow)]
+    pub(super) words: CStrings<'a>,
+    /// Each `NAME=VALUE`.
+    #[serde(borrow)]
+    pub(super) env: CStrings<'a>,
+}
+
+/// C strings, one behind the other.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct CStrings<'a>(#[serde(borrow, with = "serde_bytes")] &'a [u8]);
+
+impl<'a> CStrings<'a> {
+    /// Returns the strings in turn; what no NUL ends is left out.
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a CStr> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let next = CStr::from_bytes_until_nul(rest).ok()?;
+            rest = &rest[next.count_bytes() + 1..];
+            Some(next)
+        })
+    }
+}
+
+/// Room in which C strings are put one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct CStringBuffer(Vec<u8>);
+
+impl CStringBuffer {
+    /// Adds one string, given in parts.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` where a part holds a NUL byte.
+    pub(super) fn push(&mut self, parts: &[&OsStr]) -> io::Result<()> {
+        for part in parts.iter().map(|part| part.as_bytes()) {
+            if part.contains(&0) {
+                return Err(io::Error::from(io::ErrorKind::InvalidInput));
+            }
+            self.0.extend_from_slice(part);
+        }
+        self.0.push(0);
+        Ok(())
+    }
+
+    /// Returns the strings.
+    pub(super) fn strings(&self) -> CStrings<'_> {
+        CStrings(&self.0)
+    }
 }
 
 /// How hard to ask a group to end.
@@ -108,7 +155,7 @@ impl Inbox {
     /// # Errors
     ///
     /// `InvalidData` where the other side does not keep the format; the connection is of no more use.
-    pub(super) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    pub(super) fn next<'a, T: Deserialize<'a>>(&'a mut self) -> io::Result<Option<T>> {
         let rest = &self.bytes[self.decoded..];
         let Some((header, rest)) = rest.split_first_chunk::<HEADER>() else {
             return Ok(None);
@@ -120,9 +167,9 @@ impl Inbox {
         let Some(frame) = rest.get(..length) else {
             return Ok(None);
         };
+        self.decoded += HEADER + length;
         let message = postcard::from_bytes(frame)
             .map_err(|cause| io::Error::new(io::ErrorKind::InvalidData, cause))?;
-        self.decoded += HEADER + length;
         Ok(Some(message))
     }
 
@@ -166,6 +213,18 @@ mod tests {
             }
             assert_eq!(got, sent);
         }
+    }
+
+    #[test]
+    fn strings_come_back_as_they_were_put_and_a_nul_is_refused() {
+        let mut buffer = CStringBuffer::default();
+        buffer.push(&["".as_ref()]).expect("no NUL");
+        buffer
+            .push(&["A".as_ref(), "=".as_ref(), OsStr::from_bytes(b"\xff")])
+            .expect("no NUL");
+        assert!(buffer.push(&["a\0b".as_ref()]).is_err());
+        let strings: Vec<&[u8]> = buffer.strings().iter().map(CStr::to_bytes).collect();
+        assert_eq!(strings, [b"".as_slice(), b"A=\xff"]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             program: program.into(),
             args: args.iter().map(Into::into).collect(),
             cwd: "/".into(),
-            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            env: [("PATH".into(), "/usr/bin:/bin".into())].into(),
             stdin: None,
             stdout_log: Path::new(logs).join(format!("{index}.out")),
             stderr_log: Path::new(logs).join(format!("{index}.err")),

@@ -62,7 +62,7 @@ impl Bench {
             program: example("fake_worker"),
             args: verbs.split_whitespace().map(Into::into).collect(),
             cwd: self.dir.path().canonicalize().expect("exists"),
-            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            env: [("PATH".into(), "/usr/bin:/bin".into())].into(),
             stdin: None,
             stdout_log: self.dir.path().join("logs/stdout"),
             stderr_log: self.dir.path().join("logs/stderr"),
@@ -201,7 +201,8 @@ async fn output_exit_code_folder_and_environment_come_through() {
     assert_eq!((exit.stopped_by, exit.pipe_held_open), (None, false));
 
     let mut job = bench.job("env");
-    job.env.push(("NAME".into(), "two words".into()));
+    let path = ("PATH".into(), "/usr/bin:/bin".into());
+    job.env = [path, ("NAME".into(), "two words".into())].into();
     let exit = bench.run(job).await;
     let names: Vec<&str> = exit
         .stdout
@@ -209,7 +210,7 @@ async fn output_exit_code_folder_and_environment_come_through() {
         .lines()
         .filter_map(|line| Some(line.split_once('=')?.0))
         .collect();
-    assert_eq!(names, ["MAHAVISHNU_SPAWN", "NAME", "PATH"]);
+    assert_eq!(names, ["PATH", "NAME", "MAHAVISHNU_SPAWN"]);
     assert!(exit.stdout.tail.contains("NAME=two words\n"));
 
     let exit = bench.run(bench.job("write-file here")).await;
@@ -910,7 +911,7 @@ async fn whoever_talks_to_a_program_hears_at_once_that_it_closed_its_output() {
         program: example("fake_worker"),
         args: ["close-stdout", "hang"].map(Into::into).to_vec(),
         cwd: "/".into(),
-        env: Vec::new(),
+        env: [].into(),
     };
     let (mut talking, mut pipes) = bench.processes.talk(program).expect("it starts");
     let mut said = String::new();

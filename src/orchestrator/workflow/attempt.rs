@@ -393,7 +393,7 @@ impl Lines<'_> {
             program,
             args: args.iter().map(OsString::from).collect(),
             cwd: self.dir.to_owned(),
-            env: self.engine.line_env.to_vec(),
+            env: Arc::clone(&self.engine.line_env),
             stdin: None,
             stdout_log: log("stdout"),
             stderr_log: log("stderr"),

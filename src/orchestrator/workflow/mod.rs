@@ -30,11 +30,11 @@ use super::quarantine::Quarantine;
 use crate::config::Limits;
 use crate::model::{Attempt, ItemIndex, WorkflowId};
 use crate::pool::worker::command::Host;
+use crate::process::Environment;
 use crate::repo::Repos;
 use crate::store::Store;
 use dispatch::Queue;
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -57,7 +57,7 @@ pub(super) struct Parts {
     pub(super) repos: Repos,
     pub(super) host: Host,
     /// The environment of `setup` and `verify` lines.
-    pub(super) line_env: Vec<(OsString, OsString)>,
+    pub(super) line_env: Environment,
     pub(super) limits: Limits,
     /// What callers are to be told with the next answer.
     pub(super) notices: Notices,

@@ -6,7 +6,9 @@ use super::{Capabilities, End, Event, Events, Outcome, Task, Worker};
 use crate::config::{AgentPreset, Allow, PromptBy};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::Work;
-use crate::process::{Captured, Ended, Exit, Job, Processes, StopReason, base_env, find_program};
+use crate::process::{
+    Captured, Ended, Environment, Exit, Job, Processes, StopReason, base_env, find_program,
+};
 use crate::redact::{CONTEXT_BYTES, Redacted};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -131,7 +133,7 @@ pub struct CommandWorker {
     prompt: Option<Prompt>,
     commands: bool,
     allow: Allow,
-    env: Vec<(OsString, OsString)>,
+    env: Environment,
 }
 
 impl CommandWorker {
@@ -180,7 +182,7 @@ impl CommandWorker {
             program,
             args: args.iter().map(OsString::from).collect(),
             cwd: task.dir,
-            env: self.env.clone(),
+            env: Arc::clone(&self.env),
             stdin,
             stdout_log: task.logs.join("stdout"),
             stderr_log: task.logs.join("stderr"),

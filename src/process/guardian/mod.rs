@@ -11,9 +11,16 @@
 //! its own libraries, and would have to reap both.) Elsewhere than on Linux there is no keeper.
 
 mod children;
+mod image;
+#[cfg(not(target_os = "linux"))]
+mod portable;
 mod spawner;
+#[cfg(target_os = "linux")]
+mod vfork;
 
 use children::Children;
+#[cfg(not(target_os = "linux"))]
+use portable::Starter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group};
@@ -28,6 +35,8 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
+#[cfg(target_os = "linux")]
+use vfork::Starter;
 
 /// The subcommand by which the server starts the guardian.
 pub(super) const SUBCOMMAND: &str = "guardian";
@@ -90,7 +99,7 @@ fn spawn_for_the_server() -> io::Result<()> {
     let signals = Signals::new()?;
     let inherited = Inherited::take()?;
     become_subreaper()?;
-    let mut spawner = Spawner::new(inherited, signals);
+    let mut spawner = Spawner::new(inherited, signals, Starter::new()?);
     let served = spawner.serve();
     spawner.end_all();
     served

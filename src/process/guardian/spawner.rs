@@ -1,7 +1,8 @@
 //! The parent of every program: starts, signals, reaps and reports them, one thing at a time.
 
 use super::children::{Children, MARK, Strays};
-use super::{Inherited, Signals};
+use super::image::Image;
+use super::{Inherited, Signals, Starter};
 use crate::process::wire::{End, Force, Inbox, Report, Request, Spawn, encode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -12,11 +13,10 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ffi::CString;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A spawn frame with arguments and environment of usual size comes in one piece.
@@ -31,19 +31,19 @@ struct Program {
     number: u64,
     /// Keeps the ends of its outputs open here, so that the server sees them close together with the report of its end
     /// and is not woken twice. None where the program has a stdin: to whoever talks to it, a closed output says something.
-    outputs: Option<Command>,
+    outputs: Option<[OwnedFd; 2]>,
 }
 
 pub(super) struct Spawner {
     inherited: Inherited,
     signals: Signals,
-    inbox: Inbox,
+    starter: Starter,
     descriptors: VecDeque<OwnedFd>,
     receive: Vec<u8>,
     reports: Vec<u8>,
     programs: HashMap<Pid, Program>,
     /// The outputs of programs whose ends are not told yet.
-    ended: Vec<Command>,
+    ended: Vec<[OwnedFd; 2]>,
     pids: HashMap<u64, Pid>,
     /// The programs that run by their place in the order of starts.
     order: BTreeMap<u64, Pid>,
@@ -54,14 +54,14 @@ pub(super) struct Spawner {
 }
 
 impl Spawner {
-    pub(super) fn new(inherited: Inherited, signals: Signals) -> Self {
+    pub(super) fn new(inherited: Inherited, signals: Signals, starter: Starter) -> Self {
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         Self {
             inherited,
             signals,
-            inbox: Inbox::default(),
+            starter,
             descriptors: VecDeque::new(),
             receive: vec![0; RECEIVE_BYTES],
             reports: Vec::new(),
@@ -82,8 +82,9 @@ impl Spawner {
             tv_sec: 0,
             tv_nsec: 0,
         };
+        let mut inbox = Inbox::default();
         loop {
-            let limit = self.inbox.has_frame().then_some(&NOW);
+            let limit = inbox.has_frame().then_some(&NOW);
             let mut watched = [
                 PollFd::new(&self.inherited.socket, PollFlags::IN),
                 PollFd::new(&self.signals.child, PollFlags::IN),
@@ -102,13 +103,13 @@ impl Spawner {
                 self.signals.take();
                 self.reap()?;
             }
-            if !socket.is_empty() && !self.inbox.has_frame() && self.receive()?.is_none() {
+            if !socket.is_empty() && !inbox.has_frame() && self.receive(&mut inbox)?.is_none() {
                 return Ok(());
             }
             // One at a time: an end must not wait for a queue of starts.
-            if let Some(request) = self.inbox.next()? {
+            if let Some(request) = inbox.next()? {
                 match request {
-                    Request::Spawn(spawn) => self.spawn(spawn)?,
+                    Request::Spawn(spawn) => self.spawn(&spawn)?,
                     Request::Signal { id, force } => self.signal(id, force),
                 }
             }
@@ -122,7 +123,7 @@ impl Spawner {
     }
 
     /// Receives once; `None` at the end of the stream.
-    fn receive(&mut self) -> io::Result<Option<()>> {
+    fn receive(&mut self, inbox: &mut Inbox) -> io::Result<Option<()>> {
         #[cfg(target_os = "linux")]
         const FLAGS: RecvFlags = RecvFlags::CMSG_CLOEXEC.union(RecvFlags::DONTWAIT);
         #[cfg(not(target_os = "linux"))]
@@ -153,46 +154,26 @@ impl Spawner {
         for descriptor in &self.descriptors {
             rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)?;
         }
-        self.inbox.push(&self.receive[..received.bytes]);
+        inbox.push(&self.receive[..received.bytes]);
         Ok((received.bytes > 0).then_some(()))
     }
 
-    fn spawn(&mut self, spawn: Spawn) -> io::Result<()> {
+    fn spawn(&mut self, spawn: &Spawn<'_>) -> io::Result<()> {
         let mut descriptor = || {
             self.descriptors
                 .pop_front()
                 .ok_or(io::ErrorKind::InvalidData)
         };
-        let stdin = if spawn.has_stdin {
-            Stdio::from(descriptor()?)
-        } else {
-            Stdio::null()
-        };
-        let (stdout, stderr) = (descriptor()?, descriptor()?);
+        let stdin = spawn.has_stdin.then(&mut descriptor).transpose()?;
+        let outputs = [descriptor()?, descriptor()?];
         let number = self.started + 1;
-        // All that std needs to take the posix_spawn path (a vfork) instead of a fork: an absolute program, no closure.
-        let mut command = Command::new(&spawn.program);
-        let spawned = command
-            .args(&spawn.args)
-            .env_clear()
-            .envs(spawn.env)
-            .env(MARK, format!("{}:{number}", self.mark))
-            .current_dir(&spawn.cwd)
-            .process_group(0)
-            .stdin(stdin)
-            .stdout(stdout)
-            .stderr(stderr)
-            .spawn();
-        let pid = match spawned {
-            Ok(child) => {
-                Pid::from_raw(child.id().cast_signed()).ok_or(io::ErrorKind::InvalidData)?
-            }
-            Err(error) => {
-                let code = error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error());
-                return self.report(spawn.id, End::NotSpawned(code));
-            }
+        let mark = CString::new(format!("{MARK}={}:{number}", self.mark))?;
+        let image = Image::new(spawn.words, spawn.env, &mark, stdin, outputs);
+        let image = image.ok_or(io::ErrorKind::InvalidData)?;
+        let pid = match self.starter.start(&image) {
+            Ok(pid) => pid,
+            Err(code) => return self.report(spawn.id, End::NotSpawned(code)),
         };
-        command.env_clear();
         self.started = number;
         self.order.insert(number, pid);
         self.pids.insert(spawn.id, pid);
@@ -201,7 +182,7 @@ impl Spawner {
             Program {
                 id: spawn.id,
                 number,
-                outputs: (!spawn.has_stdin).then_some(command),
+                outputs: (!spawn.has_stdin).then_some(image.outputs),
             },
         );
         Ok(())
