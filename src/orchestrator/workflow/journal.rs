@@ -68,6 +68,16 @@ enum Due {
 }
 
 impl Ledger {
+    /// Adds a line that is in a hurry, for a test that looks at nothing else.
+    #[cfg(test)]
+    pub(super) fn add_urgent(&mut self) {
+        self.add(Line {
+            entry: Entry::default(),
+            due: Due::Never,
+            haste: Haste::Now,
+        });
+    }
+
     /// Adds a line; returns whether the caller is to see to its writing.
     fn add(&mut self, line: Line) -> bool {
         if line.haste == Haste::Now {
@@ -298,7 +308,7 @@ impl Due {
 }
 
 /// Waits until `end` for lines to come together, or until somebody is in a hurry; not where no other item is on its way.
-async fn gather(run: &Run, end: Instant) {
+pub(super) async fn gather(run: &Run, end: Instant) {
     let hurry = {
         let ledger = run.ledger();
         if ledger.urgent {

@@ -334,6 +334,30 @@ async fn status_counts_dirty_files_and_tells_kinds_and_default_branch() {
     assert_eq!(status().await.default_branch.as_deref(), Some("trunk"));
 }
 
+#[test]
+fn a_folder_whose_git_data_is_a_link_is_the_repository_that_it_leads_to() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let linked = place.root().join("linked");
+    fs::create_dir(&linked).expect("directory");
+    symlink(repo.dir.join(".git"), linked.join(".git")).expect("link");
+    let layout = |dir| Layout::of(&place.at(dir).path()).expect("a repository");
+    assert_eq!(
+        layout(linked).common_dir,
+        layout(repo.dir.clone()).common_dir
+    );
+
+    let broken = place.root().join("broken");
+    fs::create_dir(&broken).expect("directory");
+    symlink("nowhere", broken.join(".git")).expect("link");
+    let error = place
+        .repos()
+        .roots()
+        .resolve("broken")
+        .expect_err("it is none");
+    assert!(matches!(error, RepoError::NotARepository { .. }), "{error}");
+}
+
 #[tokio::test]
 async fn a_lock_is_held_once_and_by_worktrees_of_one_repository_together() {
     let place = Place::new();

@@ -1,5 +1,6 @@
 //! The state machine alone: no clock, no store, no process.
 
+use super::super::journal::gather;
 use super::*;
 use crate::error::{ErrorKind, Problem};
 use crate::model::{At, ServerId, Settings, Work};
@@ -477,4 +478,26 @@ proptest! {
             prop_assert!(item.attempt <= 3 && run.is_still(item.item), "{item:?}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_gather_while_others_are_on_their_way_and_nobody_is_in_a_hurry() {
+    const MS: Duration = Duration::from_millis(1);
+    let now = tokio::time::Instant::now;
+    let waits = async |run: &Run| {
+        let began = now();
+        gather(run, began + 10 * MS).await;
+        began.elapsed()
+    };
+    let run = run(2, json!({}));
+    assert_eq!(waits(&run).await, Duration::ZERO, "no other is on its way");
+    start(&run).expect("one may start");
+    assert_eq!(waits(&run).await, 10 * MS);
+    let hurry = async {
+        tokio::time::sleep(3 * MS).await;
+        run.ledger().add_urgent();
+    };
+    let (waited, ()) = tokio::join!(waits(&run), hurry);
+    assert_eq!(waited, 3 * MS);
+    assert_eq!(waits(&run).await, Duration::ZERO, "it is not written yet");
 }
