@@ -113,8 +113,9 @@ fn parse(query: &str) -> impl Sized + use<> {
     words(black_box(query))
 }
 
+// The whole way from what is to run to the frame.
 #[library_benchmark]
-#[bench::twenty_variables(args = (20), setup = program, config = measured(10_276))]
+#[bench::twenty_variables(args = (20), setup = program, config = measured(13_441))]
 fn send(program: Program) -> (Program, usize) {
     let bytes = framed(black_box(&program));
     (program, bytes)
