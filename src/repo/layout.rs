@@ -32,8 +32,7 @@ pub struct Layout {
     pub dir: PathBuf,
     /// HEAD, the index and what else belongs to this working copy alone.
     pub git_dir: PathBuf,
-    /// Objects and refs, shared by all worktrees of the repository. Canonical where `dir` is, so that it stands for the
-    /// repository.
+    /// Objects and refs, shared by all worktrees of the repository.
     pub common_dir: PathBuf,
 }
 
@@ -53,36 +52,22 @@ impl Layout {
     /// Returns the layout of `dir`, or none where it is no repository.
     pub(super) fn at(dir: &Path) -> io::Result<Option<Self>> {
         let dot_git = dir.join(".git");
-        match dot_git.symlink_metadata() {
-            Ok(meta) if meta.is_dir() => Ok(Self::main(dir, dot_git)),
-            Ok(meta) if meta.is_symlink() => match fs::canonicalize(&dot_git) {
-                Ok(target) if target.is_dir() => Ok(Self::main(dir, target)),
-                Ok(_) => Self::behind_file(dir, &dot_git),
-                Err(error) if is_absent(&error) => Ok(Self::bare(dir)),
-                Err(error) => Err(error),
-            },
+        match fs::metadata(&dot_git) {
+            Ok(meta) if meta.is_dir() => Ok(is_git_dir(&dot_git).then(|| Self {
+                form: Form::Main,
+                dir: dir.to_owned(),
+                common_dir: dot_git.clone(),
+                git_dir: dot_git,
+            })),
             Ok(_) => Self::behind_file(dir, &dot_git),
-            Err(error) if is_absent(&error) => Ok(Self::bare(dir)),
+            Err(error) if is_absent(&error) => Ok(is_git_dir(dir).then(|| Self {
+                form: Form::Bare,
+                dir: dir.to_owned(),
+                git_dir: dir.to_owned(),
+                common_dir: dir.to_owned(),
+            })),
             Err(error) => Err(error),
         }
-    }
-
-    fn bare(dir: &Path) -> Option<Self> {
-        is_git_dir(dir).then(|| Self {
-            form: Form::Bare,
-            dir: dir.to_owned(),
-            git_dir: dir.to_owned(),
-            common_dir: dir.to_owned(),
-        })
-    }
-
-    fn main(dir: &Path, git_dir: PathBuf) -> Option<Self> {
-        is_git_dir(&git_dir).then(|| Self {
-            form: Form::Main,
-            dir: dir.to_owned(),
-            common_dir: git_dir.clone(),
-            git_dir,
-        })
     }
 
     fn behind_file(dir: &Path, dot_git: &Path) -> io::Result<Option<Self>> {

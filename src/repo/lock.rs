@@ -6,7 +6,7 @@
 use super::RepoError;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -171,9 +171,10 @@ pub(super) fn make_private_dir(dir: &Path) -> Result<(), RepoError> {
         .map_err(RepoError::io("make the directory", dir))
 }
 
-/// Returns 16 hex digits that stand for the repository in file names; `common_dir` is canonical.
-fn short_key(common_dir: &Path) -> String {
-    let digest = Sha256::digest(common_dir.as_os_str().as_bytes());
+/// Returns 16 hex digits that stand for the repository in file names.
+pub(super) fn short_key(common_dir: &Path) -> String {
+    let canonical = fs::canonicalize(common_dir).unwrap_or_else(|_| common_dir.to_owned());
+    let digest = Sha256::digest(canonical.as_os_str().as_bytes());
     digest[..8]
         .iter()
         .map(|byte| format!("{byte:02x}"))
