@@ -335,26 +335,26 @@ async fn status_counts_dirty_files_and_tells_kinds_and_default_branch() {
 }
 
 #[test]
-fn a_folder_whose_git_data_is_a_link_is_the_repository_that_it_leads_to() {
+fn a_folder_whose_git_data_is_a_link_is_locked_with_the_repository_that_it_leads_to() {
     let place = Place::new();
     let repo = place.repo("app");
     let linked = place.root().join("linked");
     fs::create_dir(&linked).expect("directory");
     symlink(repo.dir.join(".git"), linked.join(".git")).expect("link");
-    let layout = |dir| Layout::of(&place.at(dir).path()).expect("a repository");
-    assert_eq!(
-        layout(linked).common_dir,
-        layout(repo.dir.clone()).common_dir
-    );
+    let repos = place.repos();
+    let lock = |dir| {
+        let layout = Layout::of(&place.at(dir).path()).expect("a repository");
+        repos.try_lock(&layout, Lane::WorkingCopy).expect("asked")
+    };
+    let held = lock(repo.dir.clone());
+    assert!(held.is_some() && lock(linked.clone()).is_none());
+    drop(held);
+    assert!(lock(linked).is_some());
 
     let broken = place.root().join("broken");
     fs::create_dir(&broken).expect("directory");
     symlink("nowhere", broken.join(".git")).expect("link");
-    let error = place
-        .repos()
-        .roots()
-        .resolve("broken")
-        .expect_err("it is none");
+    let error = repos.roots().resolve("broken").expect_err("it is none");
     assert!(matches!(error, RepoError::NotARepository { .. }), "{error}");
 }
 
