@@ -1,9 +1,9 @@
 //! Starting a program on Linux, as glibc's and musl's `posix_spawn` do it but with less to do.
 //!
 //! `clone(CLONE_VM | CLONE_VFORK)`: the child borrows this process's memory on a stack of its own, and this process
-//! stands still until the child's `execve` has replaced it or it has given up; nothing is copied. glibc then asks, in the
-//! child, for the handler of each of 64 signals (before its version 2.38), allocates a stack anew and checks each
-//! descriptor against the limit, a fifth of what a start costs. Here it is known which signals have handlers.
+//! stands still until the child's `execve` has replaced it or it has given up; nothing is copied. glibc 2.36 then asks, in
+//! the child, for the handler of each of 64 signals, allocates a stack anew and checks each descriptor against the limit.
+//! Here it is known which signals have handlers.
 //!
 //! The only unsafe code of the crate. What makes it sound: between `clone` and `execve` the child makes system calls
 //! only, through functions that are async-signal-safe and allocate nothing, over memory that was made ready before; it
@@ -87,14 +87,15 @@ impl Starter {
             .thread_swap_mask(SigmaskHow::SIG_SETMASK)
             .map_err(|errno| errno as i32)?;
         let pid = self.clone_into(&mut plan);
-        let restored = mask.thread_set_mask();
+        // It fails only where it is not told how to set the mask.
+        let _ = mask.thread_set_mask();
         let pid = pid?;
         if plan.error != 0 {
             // It has exited; nobody but this process can reap it.
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
             return Err(plan.error);
         }
-        restored.map(|()| pid).map_err(|errno| errno as i32)
+        Ok(pid)
     }
 
     fn clone_into(&mut self, plan: &mut Plan) -> Result<Pid, i32> {
@@ -104,12 +105,18 @@ impl Starter {
         // SAFETY: the stack is ours alone and outlives the child's use of it, as does the plan with all it points to: this
         // call returns only when the child has left this memory. What the child does in it: see the module's text.
         let pid = unsafe { libc::clone(run, top.cast(), flags, ptr::from_mut(plan).cast()) };
-        Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(|| {
-            io::Error::last_os_error()
-                .raw_os_error()
-                .unwrap_or(libc::EAGAIN)
-        })
+        // -1 is an error, and is not to be taken for a pid.
+        match Pid::from_raw(pid.max(0)) {
+            Some(pid) => Ok(pid),
+            None => Err(last_error()),
+        }
     }
+}
+
+/// Returns `errno`; never 0, which says that nothing has failed.
+fn last_error() -> i32 {
+    let code = io::Error::last_os_error().raw_os_error();
+    code.filter(|code| *code != 0).unwrap_or(libc::EAGAIN)
 }
 
 /// Returns the strings' addresses and, as C has it, a null at the end.
@@ -124,10 +131,7 @@ extern "C" fn run(plan: *mut c_void) -> c_int {
     // SAFETY: it is the plan that `clone_into` gave, and this thread's parent stands still, so nobody else uses it.
     let plan = unsafe { &mut *plan };
     become_program(plan);
-    plan.error = match io::Error::last_os_error().raw_os_error() {
-        Some(code) if code != 0 => code,
-        _ => libc::EAGAIN,
-    };
+    plan.error = last_error();
     // SAFETY: ends this process without running anything that its parent registered.
     unsafe { libc::_exit(127) }
 }
