@@ -35,9 +35,7 @@ const GATHER: Duration = Duration::from_millis(10);
 pub(super) struct Ledger {
     lines: Vec<Line>,
     writing: bool,
-    /// Whether one of the lines is [`Haste::Now`].
-    urgent: bool,
-    /// Tells the writer of such a line.
+    /// Tells the writer, where it lets lines gather, of one that is [`Haste::Now`].
     hurry: Arc<Notify>,
 }
 
@@ -81,16 +79,18 @@ impl Ledger {
     /// Adds a line; returns whether the caller is to see to its writing.
     fn add(&mut self, line: Line) -> bool {
         if line.haste == Haste::Now {
-            self.urgent = true;
-            self.hurry.notify_one();
+            self.hurry.notify_waiters();
         }
         self.lines.push(line);
         !std::mem::replace(&mut self.writing, true)
     }
 
+    fn is_urgent(&self) -> bool {
+        self.lines.iter().any(|line| line.haste == Haste::Now)
+    }
+
     /// Takes all lines; where there are none, nobody writes any more.
     fn take(&mut self) -> Option<Vec<Line>> {
-        self.urgent = false;
         self.writing = !self.lines.is_empty();
         self.writing.then(|| std::mem::take(&mut self.lines))
     }
@@ -309,17 +309,13 @@ impl Due {
 
 /// Waits until `end` for lines to come together, or until somebody is in a hurry; not where no other item is on its way.
 pub(super) async fn gather(run: &Run, end: Instant) {
-    let hurry = {
-        let ledger = run.ledger();
-        if ledger.urgent {
-            return;
-        }
-        Arc::clone(&ledger.hurry)
-    };
-    if run.has_taken() {
+    let hurry = Arc::clone(&run.ledger().hurry);
+    // From here on it hears of every urgent line; those before it are looked for.
+    let hurried = hurry.notified();
+    if run.has_taken() && !run.ledger().is_urgent() {
         tokio::select! {
             () = tokio::time::sleep_until(end) => {}
-            () = hurry.notified() => {}
+            () = hurried => {}
         }
     }
 }
