@@ -35,8 +35,8 @@ pub use grace::Grace;
 pub use job::{Captured, Ended, Exit, Job, StopReason, Stream};
 pub use link::{Options, Processes};
 pub use open_files::raise_open_files;
-pub use program::{Environment, base_env, find_program};
-pub use talk::{Pipes, Program, Talking};
+pub use program::{Environment, Program, base_env, find_program};
+pub use talk::{Pipes, Talking};
 
 /// Says whether programs that leave their process group die with the server too, and if not, why.
 ///

@@ -1,4 +1,4 @@
-//! Which file a program's name means, and which environment it gets.
+//! A program to start: which file its name means, and which environment it gets.
 
 use super::SpawnError;
 use crate::error::nearest;
@@ -9,6 +9,19 @@ use std::sync::Arc;
 
 /// Names and values, shared by all programs that get them.
 pub type Environment = Arc<[(OsString, OsString)]>;
+
+/// A program to start.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The program: an absolute path, as [`find_program`](super::find_program) returns it.
+    pub program: PathBuf,
+    /// Its arguments, without the program's name.
+    pub args: Vec<OsString>,
+    /// The folder it runs in: an absolute path.
+    pub cwd: PathBuf,
+    /// Its whole environment; nothing is inherited.
+    pub env: Environment,
+}
 
 /// The variables of the server's own environment that every program gets.
 ///

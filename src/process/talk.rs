@@ -3,24 +3,9 @@
 use super::link::{Frame, Processes};
 use super::run::{Group, read_end, write_end};
 use super::wire::{End, Force};
-use super::{Environment, SpawnError};
-use std::ffi::OsString;
-use std::path::PathBuf;
+use super::{Program, SpawnError};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
-
-/// A program to start.
-#[derive(Debug, Clone)]
-pub struct Program {
-    /// The program: an absolute path, as [`find_program`](super::find_program) returns it.
-    pub program: PathBuf,
-    /// Its arguments, without the program's name.
-    pub args: Vec<OsString>,
-    /// The folder it runs in: an absolute path.
-    pub cwd: PathBuf,
-    /// Its whole environment; nothing is inherited.
-    pub env: Environment,
-}
 
 /// A program's standard streams.
 #[derive(Debug)]

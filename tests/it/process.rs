@@ -204,13 +204,14 @@ async fn output_exit_code_folder_and_environment_come_through() {
     let path = ("PATH".into(), "/usr/bin:/bin".into());
     job.env = [path, ("NAME".into(), "two words".into())].into();
     let exit = bench.run(job).await;
-    let names: Vec<&str> = exit
+    let mut names: Vec<&str> = exit
         .stdout
         .tail
         .lines()
         .filter_map(|line| Some(line.split_once('=')?.0))
         .collect();
-    assert_eq!(names, ["PATH", "NAME", "MAHAVISHNU_SPAWN"]);
+    names.sort_unstable();
+    assert_eq!(names, ["MAHAVISHNU_SPAWN", "NAME", "PATH"]);
     assert!(exit.stdout.tail.contains("NAME=two words\n"));
 
     let exit = bench.run(bench.job("write-file here")).await;
@@ -313,6 +314,14 @@ async fn what_cannot_be_started_says_why_and_what_to_do() {
         matches!(relative, SpawnError::Relative { .. }),
         "{relative:?}"
     );
+
+    let job = Job {
+        args: vec!["a\0b".into()],
+        ..bench.job("")
+    };
+    let nul = refused(bench.run(job).await);
+    assert!(matches!(nul, SpawnError::Nul), "{nul:?}");
+    assert_eq!(nul.kind(), ErrorKind::InvalidArgument);
 
     let job = Job {
         cwd: bench.dir.path().join("none"),

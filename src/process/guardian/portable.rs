@@ -15,10 +15,6 @@ use std::process::{Command, Stdio};
 pub(super) struct Starter;
 
 impl Starter {
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "where there is a faster way, it can fail"
-    )]
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self)
     }
