@@ -13,7 +13,7 @@ pub type Environment = Arc<[(OsString, OsString)]>;
 /// A program to start.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// The program: an absolute path, as [`find_program`](super::find_program) returns it.
+    /// The program: an absolute path, as [`find_program`] returns it.
     pub program: PathBuf,
     /// Its arguments, without the program's name.
     pub args: Vec<OsString>,
