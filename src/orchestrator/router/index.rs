@@ -2,9 +2,10 @@
 //!
 //! Pools of one class, one load and one number of outstanding tasks share a **bucket**. Routing to a pool makes it the
 //! most recent one of all, so it joins its new bucket at the end of a list in O(1); only a pool that comes back out of
-//! turn (a slot released while others were routed to since) goes to the bucket's small heap, in O(log n). The buckets
-//! of a class are a heap by load (its **lane**), and the lanes of a group are either scanned, being few, or a heap by
-//! their best pools. So the best pool of any group is at hand, and one change touches one lane and its groups' heaps.
+//! turn (a slot released while others were routed to since) goes to the bucket's small heap, in O(log n), or where few
+//! are in the bucket to its place in the list. The buckets of a class are a heap by load (its **lane**), and the lanes of
+//! a group are either scanned, being few, or a heap by their best pools. So the best pool of any group is at hand, and one
+//! change touches one lane and its groups' heaps.
 //!
 //! After Dial, "Algorithm 360: Shortest-path forest with topological ordering", CACM 12(11), 1969, for the buckets.
 
@@ -17,6 +18,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 /// A group of more lanes than this is kept as a heap, one of fewer than half of it is scanned.
 const SCANNED_LANES: usize = 16;
+
+/// A bucket of no more pools than this takes all of them into its list.
+const LISTED: u32 = 8;
 
 /// Empty buckets kept for the next use, beside as many as there are filled ones.
 const SPARE_BUCKETS: usize = 64;
@@ -194,24 +198,11 @@ impl Index {
         let id = self.bucket(key, nodes[slot as usize].bucket);
         let bucket = &mut self.buckets[id as usize];
         nodes[slot as usize].bucket = id;
-        let recency = nodes[slot as usize].recency;
-        let tail = bucket.tail;
-        if tail == NONE || nodes[tail as usize].recency < recency {
-            let node = &mut nodes[slot as usize];
-            node.in_heap = false;
-            node.prev = tail;
-            node.next = NONE;
-            bucket.tail = slot;
-            if tail == NONE {
-                bucket.head = slot;
-            } else {
-                nodes[tail as usize].next = slot;
-            }
-        } else {
+        if !bucket.list(nodes, slot) {
             nodes[slot as usize].in_heap = true;
             heap::push(
                 &mut bucket.heap,
-                (recency, slot),
+                (nodes[slot as usize].recency, slot),
                 |a, b| a.0 < b.0,
                 |&(_, slot), at| nodes[slot as usize].prev = to_u32(at),
             );
@@ -412,6 +403,35 @@ impl Index {
 }
 
 impl Bucket {
+    /// Puts a pool into the list, behind the last that is less recent; returns false, and does nothing, where that is
+    /// further from the end than a heap's steps are worth.
+    fn list(&mut self, nodes: &mut [Node], slot: u32) -> bool {
+        let recency = nodes[slot as usize].recency;
+        let steps = if self.pools <= LISTED { LISTED } else { 0 };
+        let (mut before, mut after, mut step) = (self.tail, NONE, 0);
+        while before != NONE && nodes[before as usize].recency > recency {
+            if step == steps {
+                return false;
+            }
+            step += 1;
+            after = before;
+            before = nodes[before as usize].prev;
+        }
+        let node = &mut nodes[slot as usize];
+        node.in_heap = false;
+        node.prev = before;
+        node.next = after;
+        match before {
+            NONE => self.head = slot,
+            _ => nodes[before as usize].next = slot,
+        }
+        match after {
+            NONE => self.tail = slot,
+            _ => nodes[after as usize].prev = slot,
+        }
+        true
+    }
+
     /// Returns the least recent pool of a bucket that is not empty.
     fn first(&self, nodes: &[Node]) -> u32 {
         match self.heap.first() {
