@@ -1,7 +1,7 @@
 //! What does the server cost that does nothing yet, and what does much of anything add?
 //!
 //! Cold starts beside the bare rmcp server, which gives the floor of any server on this stack; memory beside the limits
-//! that it should keep. Memory is as Linux counts it: resident, the server's guardian included where one runs.
+//! that it should keep. Memory is as Linux counts it: resident, of the server alone; no guardian runs here.
 
 mod harness;
 
@@ -154,7 +154,7 @@ fn in_flight(bench: &Bench) {
                 json!({"workflow_id": state["workflow_id"], "wait_for": "change", "wait_s": 0.2});
             state = server.call("get_workflow", id);
         }
-        let Some(bytes) = linux::memory_alone(server.pid(), "VmRSS") else {
+        let Some(bytes) = linux::memory(server.pid(), "VmRSS") else {
             return skip("memory of items in flight", "only Linux tells it");
         };
         bench

@@ -2,22 +2,44 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
-/// Returns a field of a process's status (`VmHWM`: peak, `VmRSS`: now) in bytes, summed over it and its descendants.
-///
-/// Pages that they share are counted for each of them.
+/// Returns a field of a process's status (`VmHWM`: peak, `VmRSS`: now) in bytes.
 pub(crate) fn memory(pid: u32, field: &str) -> Option<u64> {
-    let own = memory_alone(pid, field)?;
-    let below = children(pid)
-        .into_iter()
-        .filter_map(|child| memory(child, field));
+    bytes(&format!("/proc/{pid}/status"), field)
+}
+
+/// Returns the resident memory of a process and its descendants in bytes: a page that `n` processes have mapped counts
+/// as 1/n of it for each (`Pss` in proc(5)), so that a program's text is not counted once per process.
+pub(crate) fn together(pid: u32) -> Option<u64> {
+    let own = bytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:")?;
+    let below = children(pid).into_iter().filter_map(together);
     Some(own + below.sum::<u64>())
 }
 
-/// Returns the same of the process alone.
-pub(crate) fn memory_alone(pid: u32, field: &str) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+/// Does `work` and returns the most that [`together`] told meanwhile, asked 20 times a second and at the end.
+pub(crate) fn peak_together(pid: u32, work: impl FnOnce()) -> Option<u64> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let (end, ended) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let peak = scope.spawn(move || {
+            let mut peak = together(pid);
+            while ended.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+                peak = peak.max(together(pid));
+            }
+            peak.max(together(pid))
+        });
+        work();
+        drop(end);
+        peak.join().expect("it only reads")
+    })
+}
+
+/// Returns the figure of a line `FIELD: 123 kB`.
+fn bytes(file: &str, field: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     let number = line.trim_matches([':', ' ', '\t']).strip_suffix(" kB")?;
     Some(number.parse::<u64>().ok()? * 1_024)
 }
