@@ -179,6 +179,16 @@ impl SessionBuddy {
         Ok(info)
     }
 
+    /// Makes sure that there is a connection, and a server that stores memories at its other end; asks nothing where both
+    /// are known.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`SessionBuddy::probe`], none of them unclear.
+    pub async fn meet(&self, deadline: Instant) -> Result<(), PeerError> {
+        self.door(deadline).await.map(drop)
+    }
+
     /// Keeps who answers; where the session was lost since it was last asked, finds out whether the server restarted.
     async fn note(&self, info: PeerInfo, tells_uptime: bool, deadline: Instant) {
         let losses = self.shared.client.losses();

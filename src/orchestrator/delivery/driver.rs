@@ -88,6 +88,7 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
         self.tell_acknowledged().await?;
         self.notice_restart().await?;
         self.refill().await?;
+        self.meet(stop).await?;
         self.start_calls();
         self.publish();
         if self.calls.is_empty() {
@@ -127,6 +128,40 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
             () = tokio::time::sleep(pause.unwrap_or(LOOK).min(if open { Duration::MAX } else { LOOK })) => {}
         }
         Ok(())
+    }
+
+    /// Connects to a peer about which nothing is known before anything is sent to it, so that no call's time is that of
+    /// the connection.
+    async fn meet(&mut self, stop: &CancellationToken) -> Result<(), Problem> {
+        let idle = self.leased.is_empty() || !self.calls.is_empty();
+        // One that is back shows it by taking a memory.
+        let back = self.breaker.state(now()) != BreakerState::Closed;
+        if idle || back || !self.pace.is_new() {
+            return Ok(());
+        }
+        let Ok(permit) = self.breaker.admit(now()) else {
+            return Ok(());
+        };
+        let met = self.peer.meet(now() + self.settings.call_timeout);
+        let met = tokio::select! {
+            met = met => met,
+            () = stop.cancelled() => {
+                self.breaker.abandoned(permit, now());
+                return Ok(());
+            }
+        };
+        match met {
+            Ok(()) => {
+                self.breaker.abandoned(permit, now());
+                self.pace.connected();
+                Ok(())
+            }
+            Err(error) => {
+                self.breaker.failed(permit, now());
+                self.note_trouble(&error);
+                self.give_back_while_open().await
+            }
+        }
     }
 
     /// Leases enough to keep the pace; one entry for a probe, none while the breaker is open.
@@ -286,14 +321,17 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
     }
 
     fn note_failure(&self, error: &PeerError, why: &Undelivered) {
+        if matches!(why, Undelivered::Dead(_)) {
+            self.link.status.send_modify(|status| status.dead += 1);
+        }
+        if !matches!(error, PeerError::Permanent(_)) {
+            self.note_trouble(error);
+        }
+    }
+
+    fn note_trouble(&self, error: &PeerError) {
         let down = error.is_about_the_peer() || self.is_open();
         self.link.status.send_modify(|status| {
-            if matches!(why, Undelivered::Dead(_)) {
-                status.dead += 1;
-            }
-            if matches!(error, PeerError::Permanent(_)) {
-                return;
-            }
             if down {
                 status.down_since.get_or_insert_with(At::now);
             }
@@ -305,6 +343,7 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
         self.link.status.send_modify(|status| {
             status.in_flight = self.calls.len();
             status.limit = self.pace.limit();
+            status.found = self.pace.found();
             status.slowest = self.judge.slowest();
         });
     }

@@ -184,6 +184,8 @@ pub(super) struct FakePeer {
     pub(super) has: Arc<Mutex<Vec<MemoryId>>>,
     pub(super) stores: Arc<AtomicU64>,
     pub(super) questions: Arc<AtomicU64>,
+    /// How many stores at once it takes in before it refuses more.
+    pub(super) most_taken_in: usize,
     /// How many questions it does not understand at first.
     pub(super) refused_questions: u64,
     pub(super) restarts: Arc<AtomicU64>,
@@ -203,6 +205,7 @@ impl FakePeer {
             has: Arc::default(),
             stores: Arc::default(),
             questions: Arc::default(),
+            most_taken_in: usize::MAX,
             refused_questions: 0,
             restarts: Arc::default(),
             most: Arc::default(),
@@ -267,10 +270,18 @@ pub(super) fn unclear() -> PeerError {
 }
 
 impl Peer for FakePeer {
+    async fn meet(&self, _: Instant) -> Result<(), PeerError> {
+        Ok(())
+    }
+
     async fn store(&self, item: Outgoing, _: Instant) -> Result<Stored, PeerError> {
         let inside = self.now_in.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(inside, Ordering::SeqCst);
-        let result = self.work(&item).await;
+        let result = if inside > self.most_taken_in {
+            Err(PeerError::Retry("too many".into()))
+        } else {
+            self.work(&item).await
+        };
         self.now_in.fetch_sub(1, Ordering::SeqCst);
         result
     }

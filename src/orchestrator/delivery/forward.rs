@@ -76,6 +76,10 @@ impl Outbox for PeerOutbox {
 }
 
 impl Peer for SessionBuddy {
+    async fn meet(&self, deadline: Instant) -> Result<(), PeerError> {
+        SessionBuddy::meet(self, deadline).await
+    }
+
     async fn store(&self, item: Outgoing, deadline: Instant) -> Result<Stored, PeerError> {
         SessionBuddy::store(self, &item, deadline).await
     }

@@ -4,41 +4,65 @@ use std::time::{Duration, Instant};
 
 /// Finds the concurrency at which a peer does the most per second, and the smallest such.
 ///
-/// Hill climbing on measured throughput, in rounds of calls. Latency is not looked at: calls of very different sizes make
-/// it useless, while their throughput still shows whether more in flight gets more done.
+/// *Ramp*: TCP's slow start (RFC 5681) by eight: a call alone, then rounds of eight times as many for as long as that
+/// gets at least a quarter more done. Where all calls of a round take about as long as the one alone, none waits for
+/// another, and the next round is as large as may be. The first call that takes longer then has waited, so the peer is
+/// full: it is given its rate times the time of a call alone, which is BBR's bound of what is in flight (Cardwell et al.,
+/// ACM Queue 14(5), 2016). What is too much by then is worked off while nothing is added, so that the peer is never idle.
+/// That calls take as long as each other is not enough: Session-Buddy works on all it has by turns, and four calls end
+/// together after three times as long as one. No round is larger than what the peer works off within [`LONGEST_WAIT`]
+/// even if it can do no more than it has shown.
 ///
-/// *Ramp*: eight times as many each round for as long as that gets at least a quarter more done; a peer that takes
-/// 500 at once is reached in four rounds. It ends at as many calls as, at the pace of a call that waits for no other, do
-/// the most that was reached (Little's law). *Settled*: rounds at the best known concurrency, between them trials a step
-/// above and below it; a step that succeeds is taken again, twice as large, one that fails is halved. Above is taken when
-/// it gains half of what it could, below when it loses less than a quarter of what it could, so that in doubt the lower
-/// one wins and a peer that works on one call at a time ends near one. A failure halves it.
+/// *Settled*: hill climbing on measured throughput, as calls of very different sizes make latency useless. Rounds at the
+/// best known concurrency, between them trials a step above and below it; a step that succeeds is taken again, twice as
+/// large, one that fails is halved. Above is taken when it gains half of what it could, below when it loses less than a
+/// quarter of what it could, so that in doubt the lower one wins and a peer that works on one call at a time ends near
+/// one. A failure halves it, and no later ramp goes beyond that (TCP's slow start threshold).
 ///
 /// Pure: no clock, no task.
 #[derive(Debug)]
 pub struct Pace {
     bounds: (usize, usize),
+    /// Where a ramp ends at the latest.
+    ceiling: usize,
     limit: usize,
     phase: Phase,
     climb: Climb,
-    /// The largest ramp round in which no call waited for another: its calls and what it reached.
-    unqueued: Option<(usize, f64)>,
     round: Round,
     in_flight: usize,
 }
 
-/// Which round a call was started in.
+/// Which round a call was started in, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ticket(u64);
+pub struct Ticket {
+    round: u64,
+    /// Whether it is one of those that the round waits for. Those that took the place of one that ended are not: the
+    /// short ones among them would end the round.
+    awaited: bool,
+    began: Instant,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
-    /// Growing fast; what the round before reached, where there was one.
-    Ramp { before: Option<(usize, f64)> },
+    /// One call, which may have to pay for the connection, so that nothing is measured.
+    Meeting,
+    /// Growing fast; the best round before, where there was one.
+    Ramp { best: Option<Shown> },
     /// At the best known concurrency, for `rounds` more rounds.
     Steady { rounds: u32 },
     /// Trying another concurrency beside `base`.
     Trial { base: usize },
+}
+
+/// What a ramp round has shown.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Shown {
+    calls: usize,
+    rate: f64,
+    /// How long the shortest call took in this round and before.
+    alone: Duration,
+    /// Whether none of several calls waited for another one.
+    unqueued: bool,
 }
 
 /// How the next trial is made.
@@ -53,13 +77,19 @@ struct Climb {
     rate: Option<f64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Round {
     number: u64,
     /// Whether calls of the round before may still be in flight, so that nothing is measured yet.
     warming_up: bool,
     /// How many calls are to end before the round, or its warming up, can be over.
     left: usize,
+    /// How many of those are not started yet.
+    to_start: usize,
+    /// The most that were in flight.
+    calls: usize,
+    /// The shortest and the longest of the round's own calls.
+    took: Option<(Duration, Duration)>,
     window: Window,
 }
 
@@ -103,11 +133,13 @@ impl Window {
     }
 }
 
-/// What makes another ramp round worth it: eight times the calls, at least this much more done.
+/// How many times as long as the shortest a call may take without having waited for another one as long: nearly twice, as
+/// many calls at once take a while to be sent and read.
+const WAITED: f64 = 1.75;
+/// How much larger a ramp round is where nothing shows that calls do not wait for each other, and how much more must be
+/// done in it for another one.
 const RAMP_FACTOR: usize = 8;
 const RAMP_GAIN: f64 = 1.25;
-/// Which share of the gain that more calls could bring must be there for them not to wait for each other.
-const UNQUEUED: f64 = 0.75;
 /// How many more calls than are worked on keep a peer from waiting for the next.
 const SPARE: f64 = 1.25;
 /// How long a call may have to wait at a peer that turns out to do no more than before, in seconds: well below any call's
@@ -125,18 +157,14 @@ impl Pace {
     /// (`known`), else at `bounds.0`.
     pub fn new(bounds: (usize, usize), known: Option<usize>) -> Self {
         let low = bounds.0.max(1);
+        let high = bounds.1.max(low);
         let mut pace = Self {
-            bounds: (low, bounds.1.max(low)),
+            bounds: (low, high),
+            ceiling: high,
             limit: low,
-            phase: Phase::Ramp { before: None },
+            phase: Phase::Meeting,
             climb: Climb::new(),
-            unqueued: None,
-            round: Round {
-                number: 0,
-                warming_up: false,
-                left: 0,
-                window: Window::default(),
-            },
+            round: Round::default(),
             in_flight: 0,
         };
         if let Some(known) = known {
@@ -152,55 +180,81 @@ impl Pace {
         self.limit
     }
 
+    /// Returns whether nothing is known of the peer, so that the next call may have to pay for the connection.
+    pub fn is_new(&self) -> bool {
+        self.phase == Phase::Meeting
+    }
+
+    /// Returns the best concurrency as far as it is known; nothing while it is looked for.
+    pub fn found(&self) -> Option<usize> {
+        match self.phase {
+            Phase::Meeting | Phase::Ramp { .. } => None,
+            Phase::Steady { .. } => Some(self.limit),
+            Phase::Trial { base } => Some(base),
+        }
+    }
+
+    /// Takes note that the peer is connected, so that the next call pays for nothing else.
+    pub fn connected(&mut self) {
+        if self.is_new() {
+            self.phase = Phase::Ramp { best: None };
+            self.begin_round(None);
+        }
+    }
+
     /// Takes note that a call is started.
     pub fn started(&mut self, now: Instant) -> Ticket {
         self.in_flight += 1;
+        self.round.calls = self.round.calls.max(self.in_flight);
         if !self.round.warming_up {
             self.round.window.began.get_or_insert(now);
         }
-        Ticket(self.round.number)
+        let awaited = self.round.to_start > 0;
+        self.round.to_start = self.round.to_start.saturating_sub(1);
+        Ticket {
+            round: self.round.number,
+            awaited,
+            began: now,
+        }
     }
 
     /// Takes note that a call ended with the peer having done its work. `busy`: there was always another one to start.
     pub fn finished(&mut self, ticket: Ticket, now: Instant, busy: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if !busy {
-            return self.ended_unfed(now);
-        }
         match self.phase {
-            Phase::Ramp { .. } => self.ended_in_ramp(ticket, now),
-            _ => self.ended_in_round(now),
+            // One from before the peer was away does not tell that it is back.
+            Phase::Meeting if ticket.round == self.round.number => self.connected(),
+            Phase::Meeting => {}
+            Phase::Ramp { best } => self.ended_in_ramp(ticket, now, best),
+            _ if busy => self.ended_in_round(now),
+            // What is measured without enough to do says nothing.
+            _ => self.begin_round(None),
         }
     }
 
-    /// A ramp has no time for waves: its round is over when the calls it added have ended.
-    fn ended_in_ramp(&mut self, ticket: Ticket, now: Instant) {
-        if self.round.warming_up {
-            return self.measure_since(Some(now));
+    /// A ramp has no time for waves: its round is over when a call shows that the peer is full, or all have ended.
+    fn ended_in_ramp(&mut self, ticket: Ticket, now: Instant, best: Option<Shown>) {
+        let own = ticket.round == self.round.number;
+        let took = now - ticket.began;
+        if own
+            && let Some(best) = best
+            && best.unqueued
+            && is_longer(took, best.alone)
+        {
+            self.end_full(best);
+            return self.begin_round(None);
         }
         self.round.window.count(now);
-        if ticket.0 == self.round.number {
-            self.round.left = self.round.left.saturating_sub(1);
+        if own && ticket.awaited {
+            self.round.took(took);
         }
-        if self.round.left == 0 {
-            self.judge(self.round.window.rate());
+        if self.round.left == 0 || self.in_flight == 0 {
+            // Fewer calls than half of what was allowed say nothing about that.
+            if self.round.calls * 2 > self.limit {
+                self.judge_ramp(best);
+            }
             self.begin_round(None);
         }
-    }
-
-    /// What is measured without enough to do says nothing, except how the last calls of a ramp went when they are over.
-    fn ended_unfed(&mut self, now: Instant) {
-        if let Phase::Ramp { before: Some(best) } = self.phase {
-            self.round.window.count(now);
-            if self.in_flight > 0 {
-                return;
-            }
-            let rate = self.round.window.rate();
-            if rate < best.1 * RAMP_GAIN {
-                self.end_ramp(best, rate.max(best.1));
-            }
-        }
-        self.begin_round(None);
     }
 
     fn ended_in_round(&mut self, now: Instant) {
@@ -222,8 +276,18 @@ impl Pace {
     pub fn failed(&mut self, ticket: Ticket) {
         self.in_flight = self.in_flight.saturating_sub(1);
         // One halving for all that fails of one round.
-        if ticket.0 == self.round.number {
-            self.settle_at(self.limit / 2);
+        if ticket.round == self.round.number {
+            let half = self.limit / 2;
+            let less = match self.phase {
+                // Half of a round that was as large as may be can still be far too much.
+                Phase::Ramp { best: Some(best) } => half.min(best.calls * RAMP_FACTOR),
+                _ => half,
+            };
+            // One alone is no overload.
+            if self.limit > 1 {
+                self.ceiling = less.max(2);
+            }
+            self.settle_at(less);
             self.climb = Climb::new();
             self.begin_round(None);
         }
@@ -237,24 +301,24 @@ impl Pace {
     /// Begins anew: the peer was away and may have changed.
     pub fn reset(&mut self) {
         self.limit = self.bounds.0;
-        self.phase = Phase::Ramp { before: None };
+        self.phase = Phase::Meeting;
         self.climb = Climb::new();
-        self.unqueued = None;
         self.begin_round(None);
     }
 
     /// Begins a round; `goes_on` when nothing changed, so that measuring goes on from that instant.
     fn begin_round(&mut self, goes_on: Option<Instant>) {
-        self.round.number += 1;
-        let first = self.phase == Phase::Ramp { before: None };
-        let ramp = matches!(self.phase, Phase::Ramp { .. });
-        if (ramp && !first) || goes_on.is_some() {
+        self.round = Round {
+            number: self.round.number + 1,
+            calls: self.in_flight,
+            ..Round::default()
+        };
+        if matches!(self.phase, Phase::Ramp { .. }) || goes_on.is_some() {
             return self.measure_since(goes_on);
         }
-        // What is in flight at a change ends at the old pace, and the first call of all pays for the connection.
+        // What is in flight at a change ends at the old pace.
         self.round.warming_up = true;
         self.round.left = self.in_flight.max(self.limit);
-        self.round.window = Window::default();
     }
 
     fn measure_since(&mut self, began: Option<Instant>) {
@@ -264,11 +328,13 @@ impl Pace {
             Phase::Ramp { .. } => self.limit.saturating_sub(self.in_flight).max(1),
             _ => (2 * self.limit).max(MIN_SAMPLE),
         };
+        self.round.to_start = self.round.left;
     }
 
+    /// Judges a settled round.
     fn judge(&mut self, rate: f64) {
         match self.phase {
-            Phase::Ramp { before } => self.judge_ramp(rate, before),
+            Phase::Meeting | Phase::Ramp { .. } => {}
             Phase::Steady { rounds } => {
                 self.climb.learn(rate);
                 match rounds.checked_sub(1) {
@@ -280,38 +346,46 @@ impl Pace {
         }
     }
 
-    fn judge_ramp(&mut self, rate: f64, before: Option<(usize, f64)>) {
-        let round = (self.limit, rate);
-        let scaled = |(calls, reached): (usize, f64)| {
-            let gain = self.limit as f64 / calls as f64;
-            rate >= reached * gain * UNQUEUED
+    fn judge_ramp(&mut self, best: Option<Shown>) {
+        let (shortest, longest) = self.round.took.unwrap_or_default();
+        let rate = self.round.window.rate();
+        if let Some(best) = best
+            && rate < best.rate * RAMP_GAIN
+        {
+            // Either it is full or the calls differ too much to tell; the climb that follows finds out which.
+            return self.settle_at((best.calls as f64 * SPARE).ceil() as usize);
+        }
+        let alone = best.map_or(shortest, |best| best.alone.min(shortest));
+        let shown = Shown {
+            calls: self.round.calls,
+            rate,
+            alone,
+            unqueued: self.round.calls > 1 && !is_longer(longest, alone),
         };
-        if self.unqueued.is_none_or(scaled) {
-            self.unqueued = Some(round);
+        let safe = (rate * LONGEST_WAIT) as usize;
+        let next = match shown.unqueued {
+            true => safe,
+            false => safe.min(shown.calls * RAMP_FACTOR),
+        };
+        let next = next.min(self.ceiling);
+        if next <= self.limit {
+            return self.end_ramp(self.limit, rate);
         }
-        match before {
-            Some(best) if rate < best.1 * RAMP_GAIN => self.end_ramp(best, rate.max(best.1)),
-            _ if self.limit == self.bounds.1 => self.end_ramp(round, rate),
-            _ if (self.limit * RAMP_FACTOR) as f64 > rate * LONGEST_WAIT => {
-                self.end_ramp(round, rate);
-            }
-            _ => {
-                self.phase = Phase::Ramp {
-                    before: Some(round),
-                };
-                self.set(self.limit * RAMP_FACTOR);
-            }
-        }
+        self.phase = Phase::Ramp { best: Some(shown) };
+        self.set(next);
     }
 
-    /// Settles at as many calls as reach `rate` without waiting for each other. Where the first calls were not like the
-    /// others that is off, so at no less than half of the round that was worth it.
-    fn end_ramp(&mut self, worth: (usize, f64), rate: f64) {
-        let (calls, reached) = self.unqueued.unwrap_or(worth);
-        let needed = (rate / reached * calls as f64 * SPARE).ceil() as usize;
+    /// Settles at as many calls as the full peer works on, of which the best round before had no more.
+    fn end_full(&mut self, best: Shown) {
+        let rate = self.round.window.rate().max(best.rate);
+        let needed = (rate * best.alone.as_secs_f64() * SPARE).ceil() as usize;
+        self.end_ramp(needed.clamp(best.calls.min(self.limit), self.limit), rate);
+    }
+
+    fn end_ramp(&mut self, limit: usize, rate: f64) {
         self.climb.rate = Some(rate);
         self.climb.stride = STRIDE.0;
-        self.settle_at(needed.clamp(worth.0.div_ceil(2), self.limit));
+        self.settle_at(limit);
     }
 
     fn judge_trial(&mut self, rate: f64, base: usize) {
@@ -364,6 +438,19 @@ impl Pace {
     }
 }
 
+impl Round {
+    fn took(&mut self, took: Duration) {
+        self.left = self.left.saturating_sub(1);
+        let (shortest, longest) = self.took.unwrap_or((took, took));
+        self.took = Some((shortest.min(took), longest.max(took)));
+    }
+}
+
+/// Returns whether a call that took `took` has waited for others, where one takes `alone` that did not.
+fn is_longer(took: Duration, alone: Duration) -> bool {
+    took > alone.mul_f64(WAITED)
+}
+
 impl Climb {
     fn new() -> Self {
         Self {
@@ -392,142 +479,5 @@ impl Climb {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::cmp::Reverse;
-    use std::collections::BinaryHeap;
-
-    /// Sends `count` calls to a peer that does `capacity` at once, each `work` long, in simulated time; returns the time
-    /// and the limits along the way.
-    fn simulate(
-        pace: &mut Pace,
-        capacity: usize,
-        count: usize,
-        work: impl Fn(usize) -> u64,
-    ) -> (Duration, Vec<usize>) {
-        let origin = Instant::now();
-        let at = |ms: u64| origin + Duration::from_millis(ms);
-        let mut now = 0;
-        let mut slots: BinaryHeap<Reverse<u64>> = (0..capacity).map(|_| Reverse(0)).collect();
-        let mut flying: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
-        let mut tickets = Vec::new();
-        let mut limits = Vec::new();
-        while limits.len() < count {
-            while tickets.len() < count && flying.len() < pace.limit() {
-                let Reverse(free) = slots.pop().expect("capacity is at least one");
-                let end = free.max(now) + work(tickets.len());
-                slots.push(Reverse(end));
-                flying.push(Reverse((end, tickets.len())));
-                tickets.push(pace.started(at(now)));
-            }
-            let Reverse((end, call)) = flying.pop().expect("something is in flight");
-            now = end;
-            pace.finished(tickets[call], at(now), tickets.len() < count);
-            limits.push(pace.limit());
-        }
-        (Duration::from_millis(now), limits)
-    }
-
-    fn settled(limits: &[usize]) -> f64 {
-        let tail = &limits[limits.len() / 2..];
-        tail.iter().sum::<usize>() as f64 / tail.len() as f64
-    }
-
-    #[test]
-    fn a_peer_that_takes_500_at_once_is_reached_in_a_few_rounds() {
-        let mut pace = Pace::new((1, 512), None);
-        let (time, limits) = simulate(&mut pace, 512, 500, |_| 100);
-        assert!(time <= Duration::from_millis(500), "{time:?}");
-        assert!(limits.iter().any(|limit| *limit >= 256));
-    }
-
-    #[test]
-    fn a_peer_that_takes_8_at_once_is_kept_full_and_little_more() {
-        let mut pace = Pace::new((1, 512), None);
-        let (time, limits) = simulate(&mut pace, 8, 4_000, |_| 100);
-        let ideal = Duration::from_millis(4_000 / 8 * 100);
-        assert!(time.as_secs_f64() <= ideal.as_secs_f64() * 1.03, "{time:?}");
-        let settled = settled(&limits);
-        assert!((7.5..=12.0).contains(&settled), "{settled}");
-    }
-
-    #[test]
-    fn any_capacity_is_met_at_once_and_a_known_one_without_looking_for_it() {
-        for capacity in [2, 3, 5, 9, 20, 50, 100, 200, 400] {
-            let rounds = 40;
-            let ideal = 0.1 * f64::from(rounds);
-            let calls = rounds as usize * capacity;
-            let mut pace = Pace::new((1, 512), None);
-            let (time, _) = simulate(&mut pace, capacity, calls, |_| 100);
-            let ratio = time.as_secs_f64() / ideal;
-            assert!(ratio <= 1.2, "{capacity}: {ratio}");
-            let mut pace = Pace::new((1, 512), Some(capacity));
-            let (time, limits) = simulate(&mut pace, capacity, calls, |_| 100);
-            let ratio = time.as_secs_f64() / ideal;
-            assert!(ratio <= 1.1, "{capacity}: {ratio}");
-            assert!(limits.iter().all(|limit| *limit <= 2 * capacity));
-        }
-    }
-
-    #[test]
-    fn a_peer_that_works_on_one_call_at_a_time_gets_few() {
-        let mut pace = Pace::new((1, 512), None);
-        let (time, limits) = simulate(&mut pace, 1, 2_000, |_| 300);
-        assert_eq!(time, Duration::from_secs(600));
-        assert!(settled(&limits) <= 2.0, "{}", settled(&limits));
-        assert!(limits.iter().all(|limit| *limit <= 8));
-    }
-
-    #[test]
-    fn a_slow_peer_is_never_given_so_many_that_calls_would_time_out() {
-        let mut pace = Pace::new((1, 512), None);
-        let (_, limits) = simulate(&mut pace, 512, 2_000, |_| 20_000);
-        assert!(
-            limits[..20].iter().all(|limit| *limit <= 4),
-            "{:?}",
-            &limits[..20]
-        );
-        let mut pace = Pace::new((1, 512), None);
-        let (_, limits) = simulate(&mut pace, 1, 200, |call| if call < 4 { 100 } else { 4_000 });
-        assert!(limits.iter().all(|limit| *limit <= 64));
-    }
-
-    #[test]
-    fn calls_of_very_different_sizes_do_not_lead_it_astray() {
-        let mut pace = Pace::new((1, 512), None);
-        let work = |call: usize| [10, 900, 40, 300, 120, 700][call * 7 % 6];
-        let (time, _) = simulate(&mut pace, 8, 4_000, work);
-        let total: u64 = (0..4_000).map(work).sum();
-        let ideal = Duration::from_millis(total / 8);
-        assert!(
-            time.as_secs_f64() <= ideal.as_secs_f64() * 1.25,
-            "{time:?} of {ideal:?}"
-        );
-    }
-
-    #[test]
-    fn it_never_leaves_its_bounds_and_failures_halve_it_once_a_round() {
-        let mut pace = Pace::new((1, 100), None);
-        let (_, limits) = simulate(&mut pace, 1_000, 3_000, |_| 100);
-        assert!(limits.iter().all(|limit| (1..=100).contains(limit)));
-        let before = pace.limit();
-        let tickets: Vec<_> = (0..10).map(|_| pace.started(Instant::now())).collect();
-        for ticket in tickets {
-            pace.failed(ticket);
-        }
-        assert_eq!(pace.limit(), before / 2);
-        pace.reset();
-        assert_eq!(pace.limit(), 1);
-    }
-
-    #[test]
-    fn too_little_to_do_teaches_nothing() {
-        let mut pace = Pace::new((1, 512), None);
-        let now = Instant::now();
-        for step in 0..50 {
-            let ticket = pace.started(now);
-            pace.finished(ticket, now + Duration::from_millis(step), false);
-        }
-        assert_eq!(pace.limit(), 1);
-    }
-}
+#[path = "pace_tests.rs"]
+mod tests;

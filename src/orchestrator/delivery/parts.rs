@@ -42,6 +42,8 @@ pub enum Undelivered {
 
 /// What delivery needs of a peer.
 pub trait Peer: Clone + Send + Sync + 'static {
+    /// Makes sure that there is a connection, and a peer that stores memories at its other end.
+    fn meet(&self, deadline: Instant) -> impl Future<Output = Result<(), PeerError>> + Send;
     /// Stores one memory.
     fn store(
         &self,
@@ -122,6 +124,8 @@ pub struct DeliveryStatus {
     pub in_flight: usize,
     /// How many calls may be in flight.
     pub limit: usize,
+    /// How many calls in flight the peer was found to be worth; nothing while that is looked for.
+    pub found: Option<usize>,
     /// How many the peer took since the start.
     pub delivered: u64,
     /// How many the peer turned out to have already.
@@ -144,7 +148,7 @@ impl DeliveryStatus {
         SenderState {
             down_since: self.down_since,
             error: self.error.clone(),
-            limit: u32::try_from(self.limit).unwrap_or(u32::MAX),
+            limit: u32::try_from(self.found.unwrap_or(0)).unwrap_or(u32::MAX),
             slowest: self.slowest,
         }
     }

@@ -98,6 +98,9 @@ impl Memories {
             true => Some(self.resend(sender).await?),
             false => None,
         };
+        if let Some(sender) = sender {
+            sender.greet();
+        }
         let begun = Instant::now();
         let patience = self
             .0

@@ -16,6 +16,9 @@ use tokio_util::task::TaskTracker;
 /// How often is looked whether traffic found the peer restarted.
 const GLANCE: Duration = Duration::from_secs(1);
 
+/// How long the peer may take to be connected to before there is something for it.
+const GREETING: Duration = Duration::from_secs(30);
+
 /// How long one comparison may take; a listing of thousands takes a busy peer seconds.
 const RECONCILE_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -91,6 +94,22 @@ impl Forwarding {
         let watch = Watch::new(self.forwarder.clone(), Arc::clone(&self.look));
         self.tasks
             .spawn(stop.clone().run_until_cancelled_owned(watch.run()));
+    }
+
+    /// Has the peer connected to while there is nothing for it yet, so that what comes need not wait for that.
+    pub(super) fn greet(&self) {
+        self.begin();
+        let (buddy, stop) = (
+            self.forwarder.buddy.clone(),
+            self.forwarder.link.stop.clone(),
+        );
+        let greeting = async move {
+            // The sender finds it out again and tells it.
+            if let Err(error) = buddy.meet(Instant::now() + GREETING).await {
+                tracing::debug!(%error, "the peer was not connected to");
+            }
+        };
+        self.tasks.spawn(stop.run_until_cancelled_owned(greeting));
     }
 
     /// Wakes the sender.
