@@ -8,7 +8,7 @@
 mod harness;
 
 use futures_util::future::BoxFuture;
-use harness::corpus::memory;
+use harness::corpus::{Corpus, memory};
 use harness::peers::session_buddy;
 use harness::{Bench, Goal, Unit, each, rate};
 use mahavishnu::api::{AggregateMemory, Caller};
@@ -22,9 +22,10 @@ use mahavishnu::orchestrator::memory::{Collect, Memories, Parts, PoolNames};
 use mahavishnu::process::{Options, Processes};
 use mahavishnu::session_buddy::SessionBuddy;
 use mahavishnu::store::{Durability, Store, StoreOptions};
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -48,7 +49,13 @@ fn main() {
     {
         aggregation(&bench, &runtime, *pools, *each, *at_once);
     }
-    bulk(&bench, &runtime);
+    let corpus = Corpus::new();
+    bulk(&bench, &runtime, "short texts", |number| {
+        memory(&name(0), number).text
+    });
+    bulk(&bench, &runtime, "texts of 80 words", |number| {
+        corpus.memory(number).text
+    });
 }
 
 fn nanoseconds(time: Duration) -> f64 {
@@ -107,12 +114,41 @@ fn ask(runtime: &Runtime, pools: usize, latency: Duration, hung: Option<Duration
     assert_eq!(late, usize::from(hung.is_some()));
 }
 
-/// Pools whose own servers hold memories; each collection gives new ones.
+/// Pools whose own servers hold memories.
 struct Pools {
     count: usize,
     each: usize,
     latency: Duration,
-    given: AtomicUsize,
+    told: Mutex<BTreeMap<PoolName, Vec<NewMemory>>>,
+}
+
+impl Pools {
+    fn new(count: usize, each: usize, latency: Duration) -> Self {
+        Self {
+            count,
+            each,
+            latency,
+            told: Mutex::default(),
+        }
+    }
+
+    /// Makes what the next collection finds, from `first` on, so that making it is not measured; each memory's text is
+    /// what `text` returns of its number.
+    fn learn(&self, first: usize, text: impl Fn(usize) -> String) {
+        let told = (0..self.count).map(|pool| {
+            let numbers = (first + pool * self.each..).take(self.each);
+            let memories = numbers.map(|number| NewMemory {
+                text: text(number),
+                ..memory(&name(pool), number)
+            });
+            (name(pool), memories.collect())
+        });
+        *self.told.lock().expect("nobody panicked") = told.collect();
+    }
+}
+
+fn name(pool: usize) -> PoolName {
+    format!("p{pool}").parse().expect("a pool's name")
 }
 
 impl PoolNames for &Pools {
@@ -121,21 +157,20 @@ impl PoolNames for &Pools {
     }
 
     fn all(&self) -> Vec<PoolName> {
-        let name = |number| format!("p{number}").parse().expect("a pool's name");
         (0..self.count).map(name).collect()
     }
 
     fn collector(&self, pool: &PoolName) -> Option<Arc<dyn Collect>> {
-        let first = self.given.fetch_add(self.each, Ordering::Relaxed);
+        let mut told = self.told.lock().expect("nobody panicked");
         Some(Arc::new(OwnServer {
-            memories: memories(pool, first, self.each),
+            memories: Mutex::new(told.remove(pool).expect("they have learned")),
             latency: self.latency,
         }))
     }
 }
 
 struct OwnServer {
-    memories: Vec<NewMemory>,
+    memories: Mutex<Vec<NewMemory>>,
     latency: Duration,
 }
 
@@ -145,15 +180,11 @@ impl Collect for OwnServer {
             if !self.latency.is_zero() {
                 sleep(self.latency).await;
             }
-            Ok(self.memories.clone())
+            Ok(std::mem::take(
+                &mut *self.memories.lock().expect("nobody panicked"),
+            ))
         })
     }
-}
-
-fn memories(pool: &PoolName, first: usize, count: usize) -> Vec<NewMemory> {
-    (first..first + count)
-        .map(|number| memory(pool, number))
-        .collect()
 }
 
 /// The memory tools over a store on disk.
@@ -245,17 +276,20 @@ fn peer(folder: &Path, at_once: usize) -> SessionBuddy {
 
 fn aggregation(bench: &Bench, runtime: &Runtime, count: usize, each: usize, at_once: usize) {
     let latency = bench.size(Duration::from_secs(1), Duration::from_millis(10));
-    let pools = Pools {
-        count,
-        each,
-        latency,
-        given: AtomicUsize::new(0),
+    let pools = Pools::new(count, each, latency);
+    let learned = Cell::new(0);
+    let learn = || {
+        let first = learned.replace(learned.get() + count * each);
+        pools.learn(first, |number| memory(&name(0), number).text);
     };
     let limit = latency + INSERT * u32::try_from((count * each).div_ceil(at_once)).expect("few");
     let folder = tempfile::tempdir().expect("the temporary folder can be written");
     let goal = (at_once > 1).then_some(Goal::AtMost(1.05));
     let name = format!("aggregation, {count} x {each} to a peer that takes {at_once} at once");
-    let timed = |tools: &Tools| harness::each(1, || tools.aggregate(runtime, &pools));
+    let timed = |tools: &Tools| {
+        learn();
+        harness::each(1, || tools.aggregate(runtime, &pools))
+    };
     bench
         .figure(format!("{name}, first contact"), Unit::Nanoseconds)
         .rounds(3)
@@ -269,7 +303,7 @@ fn aggregation(bench: &Bench, runtime: &Runtime, count: usize, each: usize, at_o
         .goal(goal)
         .run();
     let tools = Tools::new(runtime, Some(peer(folder.path(), at_once)));
-    tools.aggregate(runtime, &pools);
+    timed(&tools);
     bench
         .figure(format!("{name}, known peer"), Unit::Nanoseconds)
         .rounds(3)
@@ -281,28 +315,18 @@ fn aggregation(bench: &Bench, runtime: &Runtime, count: usize, each: usize, at_o
 }
 
 /// Many memories at once, nobody to forward to; beside one transaction of SQLite with a full-text index.
-fn bulk(bench: &Bench, runtime: &Runtime) {
+fn bulk(bench: &Bench, runtime: &Runtime, sort: &str, text: impl Fn(usize) -> String) {
     let (count, each) = bench.size((100, 1_000), (3, 10));
-    let pools = Pools {
-        count,
-        each,
-        latency: Duration::ZERO,
-        given: AtomicUsize::new(0),
-    };
-    let texts: Vec<String> = (&pools)
-        .all()
-        .iter()
-        .enumerate()
-        .flat_map(|(at, pool)| memories(pool, at * each, each))
-        .map(|memory| memory.text)
-        .collect();
+    let pools = Pools::new(count, each, Duration::ZERO);
+    let texts: Vec<String> = (0..count * each).map(&text).collect();
     bench
         .figure(
-            format!("aggregation, {count} x {each}, no latency"),
+            format!("aggregation, {count} x {each}, no latency, {sort}"),
             Unit::PerSecond,
         )
         .rounds(3)
         .add("mahavishnu", || {
+            pools.learn(0, |number| texts[number].clone());
             let tools = Tools::new(runtime, None);
             let took = rate(count * each, || tools.aggregate(runtime, &pools));
             tools.close(runtime);

@@ -1,6 +1,6 @@
 //! A store of a size, filled from the corpus, and the same in bare SQLite and FTS5.
 
-use super::corpus::Corpus;
+use crate::harness::corpus::Corpus;
 use mahavishnu::model::NewMemory;
 use mahavishnu::store::{Durability, Store, StoreOptions};
 use rusqlite::Connection;

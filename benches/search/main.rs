@@ -7,7 +7,6 @@
 //! `cargo bench --bench search -- '[100000]'` measures one size; `MAHAVISHNU_BENCH_DIR` keeps what was filled.
 
 mod asked;
-mod corpus;
 mod filled;
 #[path = "../harness/mod.rs"]
 mod harness;

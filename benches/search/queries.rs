@@ -1,6 +1,6 @@
 //! The sorts of queries, and the same asked of FTS5 itself.
 
-use super::corpus::word;
+use crate::harness::corpus::word;
 use mahavishnu::model::{At, MemoryKind, MemoryQuery};
 use rusqlite::{Connection, params_from_iter, types::Value};
 
