@@ -4,7 +4,7 @@
 use super::column::{Text, json_of};
 use super::memory::Identity;
 use super::upkeep::{self, Log};
-use super::{Store, StoreError};
+use super::{Store, StoreError, memory};
 use crate::model::{At, MemoryId, MemoryKind, NewMemory, PeerName, Work};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashSet;
@@ -82,11 +82,8 @@ impl Store {
 
 fn forget(db: &Connection, id: MemoryId) -> Result<Option<Forgotten>, StoreError> {
     let peers = peers_of(db, id)?;
-    bury(db, "id = ?1", [Text(id)], Why::Forgotten)?;
     let place = place_of(db, id)?;
-    let removed = db
-        .prepare_cached("DELETE FROM memories WHERE id = ?1")?
-        .execute([Text(id)])?;
+    let removed = remove(db, "id = ?1", [Text(id)], Why::Forgotten)?;
     if removed == 0 {
         let before = db
             .prepare_cached("SELECT 1 FROM tombstones WHERE id = ?1 AND forgotten = 1")?
@@ -124,14 +121,16 @@ enum Why {
     Expired,
 }
 
-/// Writes the tombstones of the memories that fit `condition`: all that are forgotten, and of those that expire the ones
-/// that a peer may have.
-fn bury(
+/// Removes the memories that fit `condition`, with tombstones: of all that are forgotten, and of those that expire for
+/// the ones that a peer may have. Returns how many there were.
+fn remove(
     db: &Connection,
     condition: &str,
-    values: impl rusqlite::Params,
+    values: impl rusqlite::Params + Copy,
     why: Why,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
+    // The words of a removed memory are taken out of the index, so they must be in it.
+    memory::index_new(db)?;
     let (all, flag) = match why {
         Why::Forgotten => ("1", 1),
         Why::Expired => ("0", 0),
@@ -144,7 +143,15 @@ fn bury(
          ON CONFLICT (id) DO UPDATE SET forgotten = max(forgotten, excluded.forgotten)"
     ))?
     .execute(values)?;
-    Ok(())
+    let removed = db
+        .prepare_cached(&format!("DELETE FROM memories WHERE {condition}"))?
+        .execute(values)?;
+    Ok(removed)
+}
+
+/// Returns whether any memory has a tombstone.
+pub(super) fn any_buried(db: &Connection) -> Result<bool, StoreError> {
+    Ok(db.prepare_cached("SELECT 1 FROM tombstones")?.exists([])?)
 }
 
 /// Returns the id of a memory that was removed here and that a peer now tells again.
@@ -243,9 +250,6 @@ pub(super) fn prune(
     let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
     let kinds = json_of("a query", &kinds)?;
     let before = before.unix_ms();
-    bury(db, OLD, params![before, kinds, batch], Why::Expired)?;
-    let removed = db
-        .prepare_cached(&format!("DELETE FROM memories WHERE {OLD}"))?
-        .execute(params![before, kinds, batch])?;
+    let removed = remove(db, OLD, params![before, kinds, batch], Why::Expired)?;
     Ok(u32::try_from(removed).unwrap_or(u32::MAX))
 }

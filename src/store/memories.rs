@@ -9,6 +9,7 @@ use crate::model::{
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::fs::File;
 
 /// The right to send to one peer, among all servers of this state directory; dropping it, or dying, gives it up.
@@ -31,6 +32,7 @@ impl Store {
         memories: Vec<NewMemory>,
         forward_to: Option<PeerName>,
     ) -> Result<InsertReport, StoreError> {
+        let memories = memory::prepared(memories.into_iter().map(Cow::Owned))?;
         self.write("store memories", move |db| {
             memory::insert(db, &memories, forward_to.as_ref())
         })

@@ -6,28 +6,76 @@ use crate::model::{
     At, CollectedBatch, InsertReport, Memory, MemoryId, MemoryKind, NewMemory, PeerName, PoolName,
     WorkflowId,
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 
 /// The longest text of a memory, in bytes.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
-pub(super) fn insert<'a>(
+/// A memory to store, with what is worked out of it before it is the writing thread's turn.
+pub(super) struct Prepared<'a> {
+    new: Cow<'a, NewMemory>,
+    id: MemoryId,
+    identity: Identity,
+    text_digest: i64,
+    tags: String,
+}
+
+impl<'a> Prepared<'a> {
+    fn of(new: Cow<'a, NewMemory>, id: MemoryId) -> Result<Self, StoreError> {
+        if new.text.len() > MAX_TEXT_BYTES {
+            return Err(StoreError::Argument {
+                field: "text",
+                message: format!("a memory of {} bytes is too long", new.text.len()),
+                allowed: "at most 1 MiB of text".to_owned(),
+            });
+        }
+        Ok(Self {
+            id: new.marker.unwrap_or(id),
+            identity: identity(&new),
+            text_digest: text_digest(&new.text),
+            tags: json_of("a memory", &new.tags)?,
+            new,
+        })
+    }
+}
+
+/// Prepares memories for [`insert`]; refuses a text that is too long.
+pub(super) fn prepared<'a>(
+    memories: impl IntoIterator<Item = Cow<'a, NewMemory>>,
+) -> Result<Vec<Prepared<'a>>, StoreError> {
+    let memories: Vec<_> = memories.into_iter().collect();
+    // In their order, each goes to the end of its index.
+    let ids = MemoryId::ascending(memories.len());
+    let memories = memories.into_iter().zip(ids);
+    memories.map(|(new, id)| Prepared::of(new, id)).collect()
+}
+
+/// Stores memories; their words are in the index once the transaction ends (see [`index_new`]).
+pub(super) fn insert(
     db: &Connection,
-    memories: impl IntoIterator<Item = &'a NewMemory>,
+    memories: &[Prepared<'_>],
     forward_to: Option<&PeerName>,
 ) -> Result<InsertReport, StoreError> {
     let mut report = InsertReport::default();
-    for new in memories {
-        let identity = identity(new);
-        let buried = forget::buried(db, new, &identity)?;
-        let id = new.marker.unwrap_or_else(MemoryId::new);
+    if memories.is_empty() {
+        return Ok(report);
+    }
+    let mut row = db.prepare_cached(INSERT)?;
+    let any_buried = forget::any_buried(db)?;
+    for memory in memories {
+        let Prepared { new, identity, .. } = memory;
+        let buried = match any_buried {
+            true => forget::buried(db, new, identity)?,
+            false => None,
+        };
         let stored = match buried {
             Some(_) => None,
-            None => insert_row(db, id, &identity, new)?,
+            None => insert_row(db, &mut row, memory)?,
         };
         let Some(m) = stored else {
-            let known = known(db, new, &identity)?.or(buried);
+            let known = known(db, new, identity)?.or(buried);
             let other = || StoreError::decode("a memory", "its id is that of another one");
             report.ids.push(known.ok_or_else(other)?);
             report.duplicate += 1;
@@ -38,8 +86,8 @@ pub(super) fn insert<'a>(
             outbox::enqueue(db, peer, m)?;
         }
         report.new += 1;
-        report.ids.push(id);
-        report.new_ids.push(id);
+        report.ids.push(memory.id);
+        report.new_ids.push(memory.id);
     }
     Ok(report)
 }
@@ -60,48 +108,36 @@ fn known(
     Ok(found.optional()?.map(|id: Text<MemoryId>| id.0))
 }
 
-/// Writes the row, its tags and its words, unless the memory is known by its identity; returns its number.
-///
-/// No statement here needs a savepoint of its own, as a trigger or `RETURNING` would: at each of those FTS5 writes what
-/// it has gathered as a segment of its index, and merging the segments takes ten times as long as all the rest.
+const INSERT: &str =
+    "INSERT INTO memories (id, identity, kind, pool, created_at_ms, aggregated, text_digest, workflow, item,
+         attempt, worker, commit_id, source, repo, tags, text)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT DO NOTHING";
+
+/// Writes the row with [`INSERT`], and its tags, unless the memory is known by its identity; returns its number.
 fn insert_row(
     db: &Connection,
-    id: MemoryId,
-    identity: &Identity,
-    new: &NewMemory,
+    row: &mut Statement<'_>,
+    memory: &Prepared<'_>,
 ) -> Result<Option<i64>, StoreError> {
-    if new.text.len() > MAX_TEXT_BYTES {
-        return Err(StoreError::Argument {
-            field: "text",
-            message: format!("a memory of {} bytes is too long", new.text.len()),
-            allowed: "at most 1 MiB of text".to_owned(),
-        });
-    }
-    let tags = json_of("a memory", &new.tags)?;
-    let inserted = db
-        .prepare_cached(
-            "INSERT INTO memories (id, identity, kind, pool, created_at_ms, aggregated, text_digest, workflow, item,
-                 attempt, worker, commit_id, source, repo, tags, text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![
-            Text(id),
-            identity,
-            new.kind.as_str(),
-            new.pool.as_str(),
-            new.created_at.unix_ms(),
-            new.aggregated,
-            text_digest(&new.text),
-            new.workflow.map(Text),
-            new.item,
-            new.attempt,
-            new.worker,
-            new.commit,
-            new.source,
-            new.repo,
-            tags,
-            new.text,
-        ])?;
+    let new = &memory.new;
+    let inserted = row.execute(params![
+        Text(memory.id),
+        memory.identity,
+        new.kind.as_str(),
+        new.pool.as_str(),
+        new.created_at.unix_ms(),
+        new.aggregated,
+        memory.text_digest,
+        new.workflow.map(Text),
+        new.item,
+        new.attempt,
+        new.worker,
+        new.commit,
+        new.source,
+        new.repo,
+        memory.tags,
+        new.text,
+    ])?;
     if inserted == 0 {
         return Ok(None);
     }
@@ -110,11 +146,28 @@ fn insert_row(
         db.prepare_cached("INSERT OR IGNORE INTO memory_tags (tag, m) VALUES (?1, ?2)")?
             .execute(params![tag, m])?;
     }
-    db.prepare_cached(
-        "INSERT INTO memories_fts (rowid, text, tags, repo) VALUES (?1, ?2, ?3, ?4)",
-    )?
-    .execute(params![m, new.text, tags, new.repo])?;
     Ok(Some(m))
+}
+
+/// Puts the words of new memories into the index: of those behind its last one, because numbers only grow. Every
+/// transaction ends with this.
+///
+/// All at once, because FTS5 writes what it has gathered as a segment of its own at every savepoint, which triggers and
+/// `RETURNING` have too, and merging segments takes longer than all the rest.
+pub(super) fn index_new(db: &Connection) -> Result<(), StoreError> {
+    let (indexed, last): (i64, i64) = db
+        .prepare_cached(
+            "SELECT coalesce((SELECT max(id) FROM memories_fts_docsize), 0), coalesce((SELECT max(m) FROM memories), 0)",
+        )?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if indexed < last {
+        db.prepare_cached(
+            "INSERT INTO memories_fts (rowid, text, tags, repo)
+             SELECT m, text, tags, repo FROM memories WHERE m > ?1 ORDER BY m",
+        )?
+        .execute([indexed])?;
+    }
+    Ok(())
 }
 
 /// What makes two memories the same; see [`NewMemory`].

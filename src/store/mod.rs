@@ -101,6 +101,10 @@ impl Source for WriteFiles {
     fn check(&self) -> Result<(), StoreError> {
         self.0.unmoved()
     }
+
+    fn before_commit(db: &Connection) -> Result<(), StoreError> {
+        memory::index_new(db)
+    }
 }
 
 #[derive(Clone)]

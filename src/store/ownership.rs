@@ -10,6 +10,7 @@ use crate::model::{
 };
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A workflow whose server died.
@@ -199,6 +200,7 @@ fn interrupt(
         }
         count += 1;
     }
+    let memories = memory::prepared(memories.into_iter().map(Cow::Owned))?;
     memory::insert(db, &memories, remains.forward_to.as_ref())?;
     Ok(count)
 }

@@ -17,10 +17,11 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 const WRITE_QUEUE: usize = 1_024;
 /// Waiting reads; when as many wait, callers wait for room.
 const READ_QUEUE: usize = 256;
-/// The most jobs of one transaction, and the longest it may have run before it takes no more: what the first caller
-/// of a group can be made to wait for the last, and other processes for the lock.
+/// The most jobs of one transaction, and the longest it may have run before it takes no more: about half of what the
+/// first caller of a group can be made to wait for the last, and other processes for the lock, because as long again is
+/// needed for the index's words and the commit. With less, the index is merged from more and smaller parts.
 const GROUP_JOBS: usize = 256;
-const GROUP_TIME: Duration = Duration::from_millis(10);
+const GROUP_TIME: Duration = Duration::from_millis(50);
 /// After as long a time without a gap the writing thread makes one, in which another process can take its turn: several
 /// of its looks at the lock.
 const TURN_TIME: Duration = Duration::from_millis(50);
@@ -45,6 +46,11 @@ pub(super) trait Source: Send + 'static {
 
     /// Refuses one that must not be used any more.
     fn check(&self) -> Result<(), StoreError>;
+
+    /// Writes what a transaction owes as a whole, after its last job; with an error all of it is lost.
+    fn before_commit(_: &Connection) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// A connection that is opened when it is first needed.
@@ -207,7 +213,7 @@ fn group<S: Source>(
             break None;
         }
     };
-    let failure = transaction.commit().map_err(StoreError::from).err();
+    let failure = commit::<S>(transaction).err();
     for job in done {
         job.reply(failure.clone());
     }
@@ -232,6 +238,11 @@ fn in_savepoint(job: &mut dyn Job, transaction: &Connection) -> Result<(), Store
 
 fn begin(connection: &mut Connection) -> Result<Transaction<'_>, StoreError> {
     Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+}
+
+fn commit<S: Source>(transaction: Transaction<'_>) -> Result<(), StoreError> {
+    S::before_commit(&transaction)?;
+    Ok(transaction.commit()?)
 }
 
 fn refuse(jobs: Vec<Box<dyn Job>>, failure: &StoreError) {

@@ -10,6 +10,7 @@ use crate::model::{
     WorkflowId, WorkflowRecord,
 };
 use rusqlite::Connection;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -64,7 +65,8 @@ impl Store {
         self.write("write the journal", move |db| {
             let revision = journal::write(db, me, id, &entries)?;
             let memories = entries.iter().flat_map(|entry| &entry.memories);
-            let report = memory::insert(db, memories, forward_to.as_ref())?;
+            let memories = memory::prepared(memories.map(Cow::Borrowed))?;
+            let report = memory::insert(db, &memories, forward_to.as_ref())?;
             Ok((revision, report))
         })
         .await

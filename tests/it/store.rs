@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod forget;
+mod indexed;
 mod journal;
 mod memory;
 mod outbox;

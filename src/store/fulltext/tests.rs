@@ -6,6 +6,7 @@ use crate::store::schema::{Durability, Files};
 use crate::store::{lock, memory};
 use proptest::prelude::*;
 use rusqlite::Connection;
+use std::borrow::Cow;
 
 /// Returns a store's file of `count` memories, of which all have `all`, and every seventh `some of it`.
 fn filled(dir: &std::path::Path, count: usize) -> Connection {
@@ -26,7 +27,9 @@ fn filled(dir: &std::path::Path, count: usize) -> Connection {
         .collect();
     for some in all.chunks(1_500) {
         db.execute_batch("BEGIN").expect("begun");
-        memory::insert(&db, some, None).expect("stored");
+        let some = memory::prepared(some.iter().map(Cow::Borrowed)).expect("short");
+        memory::insert(&db, &some, None).expect("stored");
+        memory::index_new(&db).expect("indexed");
         db.execute_batch("COMMIT").expect("committed");
     }
     db

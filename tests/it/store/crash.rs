@@ -1,8 +1,9 @@
 //! A server killed in mid-write: what it was told is there, and its items can be taken over.
 
+use super::indexed::assert_indexed;
 use super::{at, items, journal, open, record};
 use mahavishnu::error::{ErrorKind, Fault};
-use mahavishnu::model::{ItemState, WorkflowId};
+use mahavishnu::model::{ItemState, MemoryKind, NewMemory, WorkflowId};
 use mahavishnu::store::OwnerState;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -27,6 +28,14 @@ async fn writes_until_killed() {
             loop {
                 let id = journal(&store, 4).await;
                 tell(&format!("{id} 0 queued"));
+                let memory = NewMemory::new(
+                    MemoryKind::Note,
+                    format!("began {id}"),
+                    "local".parse().expect("a name"),
+                    "test",
+                );
+                let stored = store.insert_memories(vec![memory], None).await;
+                stored.expect("stored");
                 for item in 0..4 {
                     for state in [ItemState::Running, ItemState::Succeeded] {
                         let record = at(item, 1, state);
@@ -117,6 +126,7 @@ async fn every_acknowledged_write_survives_kill_nine() {
             health.ok && health.complete,
             "round {round}, after {after}: {health:?}"
         );
+        assert_indexed(dir.path());
         for (&(id, item), &state) in &acked {
             let stored = store
                 .item(id, item)
