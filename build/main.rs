@@ -5,6 +5,8 @@
 //! wait for as many page faults. `layout.ld` names those functions, `layout.sh` finds them out anew. A name that is no
 //! longer there costs nothing; a linker that does not take the script gets none.
 
+#![expect(clippy::print_stdout, reason = "it is how cargo is told")]
+
 use std::env;
 use std::io::Write;
 use std::path::{Path, PathBuf};

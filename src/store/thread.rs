@@ -21,7 +21,7 @@ const READ_QUEUE: usize = 256;
 /// first caller of a group can be made to wait for the last, and other processes for the lock, because as long again is
 /// needed for the index's words and the commit. With less, the index is merged from more and smaller parts.
 const GROUP_JOBS: usize = 256;
-const GROUP_TIME: Duration = Duration::from_millis(50);
+const GROUP_TIME: Duration = Duration::from_millis(25);
 /// After as long a time without a gap the writing thread makes one, in which another process can take its turn: several
 /// of its looks at the lock.
 const TURN_TIME: Duration = Duration::from_millis(50);
