@@ -349,6 +349,8 @@ impl Pace {
     fn judge_ramp(&mut self, best: Option<Shown>) {
         let (shortest, longest) = self.round.took.unwrap_or_default();
         let rate = self.round.window.rate();
+        // Where several get much less done than a call alone, that one was unusually short and no measure of others.
+        let best = best.filter(|best| best.calls > 1 || rate > best.rate / 2.0);
         if let Some(best) = best
             && rate < best.rate * RAMP_GAIN
         {

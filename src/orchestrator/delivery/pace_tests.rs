@@ -114,6 +114,20 @@ fn calls_of_very_different_sizes_do_not_lead_it_astray() {
 }
 
 #[test]
+fn a_first_call_that_is_unusually_short_is_no_measure_of_the_others() {
+    let work = |call: usize| [10, 900, 40, 300, 120, 700][call * 7 % 6];
+    for (capacity, at_most) in [(8, 1.25), (50, 1.6), (500, 3.2)] {
+        let mut pace = Pace::new((1, 512), None);
+        pace.connected();
+        let (time, _) = simulate(&mut pace, capacity, 500, work);
+        let total: u64 = (0..500).map(work).sum();
+        let ideal = (total as f64 / capacity as f64 / 1e3).max(0.9);
+        let ratio = time.as_secs_f64() / ideal;
+        assert!(ratio <= at_most, "{capacity}: {ratio}");
+    }
+}
+
+#[test]
 fn it_never_leaves_its_bounds_and_failures_halve_it_once_a_round() {
     let mut pace = Pace::new((1, 100), None);
     let (_, limits) = simulate(&mut pace, 1_000, 3_000, |_| 100);
