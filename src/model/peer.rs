@@ -12,7 +12,7 @@ pub struct SenderState {
     pub down_since: Option<At>,
     /// What went wrong last, while something is wrong.
     pub error: Option<Problem>,
-    /// How many calls may be in flight; 0 while that is looked for.
+    /// How many calls in flight the peer was found to be worth; 0 while that is looked for.
     pub limit: u32,
     /// How long the slowest of the latest stores took, those without an answer included.
     pub slowest: Duration,

@@ -88,7 +88,10 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
         self.tell_acknowledged().await?;
         self.notice_restart().await?;
         self.refill().await?;
-        self.meet(stop).await?;
+        self.publish();
+        if !self.meet(stop).await? {
+            return Ok(());
+        }
         self.start_calls();
         self.publish();
         if self.calls.is_empty() {
@@ -131,35 +134,36 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
     }
 
     /// Connects to a peer about which nothing is known before anything is sent to it, so that no call's time is that of
-    /// the connection.
-    async fn meet(&mut self, stop: &CancellationToken) -> Result<(), Problem> {
-        let idle = self.leased.is_empty() || !self.calls.is_empty();
+    /// the connection; returns whether calls may be started.
+    async fn meet(&mut self, stop: &CancellationToken) -> Result<bool, Problem> {
+        let nothing_to_start = self.leased.is_empty() || !self.calls.is_empty();
         // One that is back shows it by taking a memory.
         let back = self.breaker.state(now()) != BreakerState::Closed;
-        if idle || back || !self.pace.is_new() {
-            return Ok(());
+        if nothing_to_start || back || !self.pace.is_new() {
+            return Ok(true);
         }
         let Ok(permit) = self.breaker.admit(now()) else {
-            return Ok(());
+            return Ok(true);
         };
         let met = self.peer.meet(now() + self.settings.call_timeout);
         let met = tokio::select! {
             met = met => met,
             () = stop.cancelled() => {
                 self.breaker.abandoned(permit, now());
-                return Ok(());
+                return Ok(false);
             }
         };
         match met {
             Ok(()) => {
                 self.breaker.abandoned(permit, now());
                 self.pace.connected();
-                Ok(())
+                Ok(true)
             }
             Err(error) => {
                 self.breaker.failed(permit, now());
                 self.note_trouble(&error);
-                self.give_back_while_open().await
+                self.give_back_while_open().await?;
+                Ok(false)
             }
         }
     }
@@ -230,11 +234,11 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
                 match sent {
                     Sent::Stored => {
                         self.judge.stored(id, done.took);
-                        self.pace.finished(done.ticket, now(), busy);
+                        self.pace.finished(done.ticket, done.ended, busy);
                     }
                     Sent::WasThere => {
                         self.judge.was_there(id);
-                        self.pace.abandoned();
+                        self.pace.abandoned(done.ticket);
                     }
                 }
                 return Ok(());
@@ -245,7 +249,7 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
         if matches!(error, PeerError::Permanent(_)) {
             // It answered: the fault is the entry's.
             self.breaker.succeeded(done.permit);
-            self.pace.abandoned();
+            self.pace.abandoned(done.ticket);
         } else {
             self.breaker.failed(done.permit, now());
             self.pace.failed(done.ticket);

@@ -88,7 +88,7 @@ struct Round {
     to_start: usize,
     /// The most that were in flight.
     calls: usize,
-    /// The shortest and the longest of the round's own calls.
+    /// How long the shortest and the longest took of those that the round waits for.
     took: Option<(Duration, Duration)>,
     window: Window,
 }
@@ -112,7 +112,7 @@ impl Window {
 
     fn count(&mut self, now: Instant) {
         self.began.get_or_insert(now);
-        self.last = Some(now);
+        self.last = self.last.max(Some(now));
         self.ended += 1;
     }
 
@@ -239,6 +239,8 @@ impl Pace {
         if own
             && let Some(best) = best
             && best.unqueued
+            // With no more company than those had, none of which waited, it is just longer.
+            && self.round.calls > best.calls
             && is_longer(took, best.alone)
         {
             self.end_full(best);
@@ -250,8 +252,10 @@ impl Pace {
         }
         if self.round.left == 0 || self.in_flight == 0 {
             // Fewer calls than half of what was allowed say nothing about that.
-            if self.round.calls * 2 > self.limit {
-                self.judge_ramp(best);
+            if let Some(took) = self.round.took
+                && self.round.calls * 2 > self.limit
+            {
+                self.judge_ramp(best, took);
             }
             self.begin_round(None);
         }
@@ -278,24 +282,32 @@ impl Pace {
         // One halving for all that fails of one round.
         if ticket.round == self.round.number {
             let half = self.limit / 2;
-            let less = match self.phase {
+            match self.phase {
+                // One alone is no overload.
+                Phase::Meeting | Phase::Ramp { best: None } => {}
                 // Half of a round that was as large as may be can still be far too much.
-                Phase::Ramp { best: Some(best) } => half.min(best.calls * RAMP_FACTOR),
-                _ => half,
-            };
-            // One alone is no overload.
-            if self.limit > 1 {
-                self.ceiling = less.max(2);
+                Phase::Ramp { best: Some(best) } => {
+                    self.fall_to(half.min(best.calls * RAMP_FACTOR))
+                }
+                Phase::Steady { .. } | Phase::Trial { .. } => self.fall_to(half),
             }
-            self.settle_at(less);
-            self.climb = Climb::new();
             self.begin_round(None);
         }
     }
 
+    fn fall_to(&mut self, limit: usize) {
+        self.ceiling = limit.max(2);
+        self.settle_at(limit);
+        self.climb = Climb::new();
+    }
+
     /// Takes note that a call ended without telling anything about the peer's speed.
-    pub fn abandoned(&mut self) {
+    pub fn abandoned(&mut self, ticket: Ticket) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        // The round waits for another one in its place.
+        if ticket.awaited && ticket.round == self.round.number {
+            self.round.to_start += 1;
+        }
     }
 
     /// Begins anew: the peer was away and may have changed.
@@ -346,8 +358,8 @@ impl Pace {
         }
     }
 
-    fn judge_ramp(&mut self, best: Option<Shown>) {
-        let (shortest, longest) = self.round.took.unwrap_or_default();
+    /// Judges a ramp round whose shortest and longest call took as long.
+    fn judge_ramp(&mut self, best: Option<Shown>, (shortest, longest): (Duration, Duration)) {
         let rate = self.round.window.rate();
         // Where several get much less done than a call alone, that one was unusually short and no measure of others.
         let best = best.filter(|best| best.calls > 1 || rate > best.rate / 2.0);

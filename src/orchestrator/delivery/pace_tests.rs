@@ -168,6 +168,50 @@ fn a_peer_that_is_full_at_once_is_not_idle_and_then_given_what_it_works_on() {
 }
 
 #[test]
+fn a_ramp_waits_for_another_call_in_the_place_of_one_that_told_nothing() {
+    let mut pace = Pace::new((1, 512), None);
+    let began = Instant::now();
+    let ended = began + Duration::from_millis(100);
+    pace.connected();
+    let told_nothing = pace.started(began);
+    pace.abandoned(told_nothing);
+    let alone = pace.started(began);
+    pace.finished(alone, ended, true);
+    assert_eq!(pace.limit(), RAMP_FACTOR);
+    let mut tickets: Vec<_> = (0..RAMP_FACTOR).map(|_| pace.started(began)).collect();
+    pace.abandoned(tickets.remove(0));
+    tickets.push(pace.started(began));
+    for ticket in tickets {
+        assert_eq!(pace.limit(), RAMP_FACTOR);
+        pace.finished(ticket, ended, true);
+    }
+    assert_eq!(pace.limit(), 512);
+}
+
+#[test]
+fn a_single_long_call_does_not_end_a_ramp() {
+    let mut pace = Pace::new((1, 512), None);
+    pace.connected();
+    simulate(&mut pace, 512, 1 + RAMP_FACTOR, |_| 100);
+    assert_eq!(pace.limit(), 512);
+    let now = Instant::now();
+    let long = pace.started(now);
+    pace.finished(long, now + Duration::from_millis(400), false);
+    assert_eq!(pace.limit(), 512);
+    assert_eq!(pace.found(), None);
+}
+
+#[test]
+fn a_first_call_that_fails_does_not_end_the_ramp() {
+    let mut pace = Pace::new((1, 512), None);
+    pace.connected();
+    let first = pace.started(Instant::now());
+    pace.failed(first);
+    simulate(&mut pace, 512, 1 + RAMP_FACTOR, |_| 100);
+    assert_eq!(pace.limit(), 512);
+}
+
+#[test]
 fn what_was_too_much_is_not_tried_again_by_a_later_ramp() {
     let mut pace = Pace::new((1, 512), None);
     pace.connected();

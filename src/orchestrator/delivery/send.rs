@@ -17,6 +17,8 @@ pub(super) struct Done {
     pub(super) ticket: Ticket,
     pub(super) result: Result<Sent, PeerError>,
     pub(super) took: Duration,
+    /// When; that is noticed later where the store was waited for meanwhile.
+    pub(super) ended: Instant,
 }
 
 /// What became of an entry that the peer has now.
@@ -42,12 +44,14 @@ pub(super) async fn send<P: Peer>(
     // Nothing of the call is looked at after a panic but the entry, which it only reads.
     let result = AssertUnwindSafe(call).catch_unwind().await;
     let result = result.unwrap_or_else(|_| Err(PeerError::panicked("a delivery")));
+    let ended = now();
     Done {
         entry,
         permit,
         ticket,
         result,
-        took: now() - began,
+        took: ended - began,
+        ended,
     }
 }
 

@@ -96,14 +96,20 @@ impl Forwarding {
             .spawn(stop.clone().run_until_cancelled_owned(watch.run()));
     }
 
-    /// Has the peer connected to while there is nothing for it yet, so that what comes need not wait for that.
+    /// Has the peer connected to while there is nothing for it yet, so that what comes need not wait for that. Does
+    /// nothing where another server of this store sends.
     pub(super) fn greet(&self) {
         self.begin();
         let (buddy, stop) = (
             self.forwarder.buddy.clone(),
             self.forwarder.link.stop.clone(),
         );
+        let mut status = self.forwarder.link.status.subscribe();
         let greeting = async move {
+            let elected = status.wait_for(|status| status.sending);
+            if !matches!(tokio::time::timeout(GREETING, elected).await, Ok(Ok(_))) {
+                return;
+            }
             // The sender finds it out again and tells it.
             if let Err(error) = buddy.meet(Instant::now() + GREETING).await {
                 tracing::debug!(%error, "the peer was not connected to");

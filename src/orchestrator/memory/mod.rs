@@ -98,7 +98,8 @@ pub trait PoolNames: Sync {
 }
 
 impl Memories {
-    /// Returns the tools over `parts`; nothing runs until [`Self::resume`] or the first memory to forward.
+    /// Returns the tools over `parts`; nothing runs until [`Self::resume`], or the first collection or
+    /// memory that may have to be forwarded.
     pub fn new(parts: Parts) -> Self {
         let Parts {
             store,
