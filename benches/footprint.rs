@@ -1,7 +1,7 @@
 //! What does the server cost that does nothing yet, and what does much of anything add?
 //!
 //! Cold starts beside the bare rmcp server, which gives the floor of any server on this stack; memory beside the limits
-//! that it should keep. Memory is as Linux counts it: resident, of the server alone; no guardian runs here.
+//! that it should keep. Memory is as Linux counts it: resident, of the server alone.
 
 mod harness;
 

@@ -7,6 +7,7 @@ set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$0")/.."
 
+command -v valgrind >/dev/null || { echo "valgrind is missing" >&2; exit 1; }
 CARGO_PROFILE_RELEASE_STRIP=none cargo build --release --locked --bin mahavishnu --target-dir target/layout
 program=$PWD/target/layout/release/mahavishnu
 work=$(mktemp -d)

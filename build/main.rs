@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "it is how cargo is told")]
 
 use std::env;
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,14 +31,16 @@ fn is(variable: &str, value: &str) -> bool {
     env::var_os(variable).is_some_and(|found| found == value)
 }
 
-/// Returns whether a program that does nothing can be linked with `script`; `None` where the compiler does not even start.
+/// Returns whether a program that does nothing can be linked with `script`; `None` where the compiler cannot be run.
 fn links_with(script: &Path) -> Option<bool> {
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     let mut rustc = Command::new(path("RUSTC"));
-    rustc.args(flags.split('\x1f').filter(|flag| !flag.is_empty()));
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
-        rustc.arg("-Clinker").arg(linker);
+        let mut flag = OsString::from("-Clinker=");
+        flag.push(linker);
+        rustc.arg(flag);
     }
+    rustc.args(flags.split('\x1f').filter(|flag| !flag.is_empty()));
     rustc
         .args(["-", "--crate-name=probe", "--edition=2024", "-Clink-arg=-T"])
         .arg(format!("-Clink-arg={}", script.display()))

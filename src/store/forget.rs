@@ -121,8 +121,8 @@ enum Why {
     Expired,
 }
 
-/// Removes the memories that fit `condition`, with tombstones: of all that are forgotten, and of those that expire for
-/// the ones that a peer may have. Returns how many there were.
+/// Removes the memories that fit `condition` and returns how many; leaves a tombstone for each that is forgotten, and for
+/// each that expires and a peer may have.
 fn remove(
     db: &Connection,
     condition: &str,

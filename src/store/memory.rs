@@ -13,7 +13,7 @@ use std::borrow::Cow;
 /// The longest text of a memory, in bytes.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
-/// A memory to store, with what is worked out of it before it is the writing thread's turn.
+/// A memory to store, with what is worked out of it without the store: best before it is the writing thread's turn.
 pub(super) struct Prepared<'a> {
     new: Cow<'a, NewMemory>,
     id: MemoryId,

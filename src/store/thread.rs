@@ -3,7 +3,8 @@
 //! SQLite blocks, so it stays off the runtime's threads. All writes of this process go through one thread, which puts
 //! what is waiting into one transaction (group commit): under load the cost of a commit is shared by all callers that
 //! wait for one, and a lone caller never waits for others. Each job has a savepoint of its own, so that a failing one
-//! rolls back alone. Callers are answered after the commit.
+//! rolls back alone; only what the transaction owes as a whole, or its commit, fails all. Callers are answered after the
+//! commit.
 
 use super::StoreError;
 use super::job::Job;
