@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 pub struct BackoffMutex<T>(Mutex<T>);
 
 /// The first and the longest turn on the spot, and all turns together before sleeping, in pauses of the processor.
-const FIRST: u32 = 128;
+const FIRST: u32 = 8;
 const LONGEST: u32 = 1_024;
 const ALL: u32 = 16_384;
 

@@ -193,7 +193,6 @@ impl Index {
     }
 
     /// Puts a pool in, by its counts and its recency. [`Index::refresh`] its class afterwards.
-    #[inline]
     pub(super) fn link(&mut self, nodes: &mut [Node], slot: u32) {
         let key = BucketKey::of(&nodes[slot as usize]);
         let id = self.bucket(key, nodes[slot as usize].bucket);
@@ -226,7 +225,6 @@ impl Index {
     /// Takes a pool out. [`Index::refresh`] its class afterwards.
     ///
     /// The node keeps its bucket's number as a hint for the next [`Index::link`].
-    #[inline]
     pub(super) fn unlink(&mut self, nodes: &mut [Node], slot: u32) {
         let Node {
             bucket: id,
@@ -269,7 +267,6 @@ impl Index {
     }
 
     /// Finds a class's best pool again and tells its groups, after `changed` was linked or unlinked.
-    #[inline]
     pub(super) fn refresh(&mut self, nodes: &[Node], class: u32, groups: &[u32], changed: u32) {
         let lane = &self.lanes[class as usize];
         let was_best = lane.slot == changed || lane.slot == NONE;
@@ -312,7 +309,6 @@ impl Index {
     }
 
     /// Returns a group's best pool, in O(1).
-    #[inline]
     pub(super) fn best(&self, group: u32) -> Option<(Rank, u32)> {
         let group = self.groups.get(group as usize)?;
         let class = if group.is_heap {
@@ -329,7 +325,6 @@ impl Index {
     }
 
     /// Returns the bucket for `key`; `from` is the bucket the pool comes from, if any.
-    #[inline]
     fn bucket(&mut self, key: BucketKey, from: u32) -> u32 {
         let up = |from: &Bucket| usize::from(from.key.outstanding < key.outstanding);
         if let Some(bucket) = self.buckets.get(from as usize) {
@@ -410,7 +405,6 @@ impl Index {
 impl Bucket {
     /// Puts a pool into the list, behind the last that is less recent; returns false, and does nothing, where that is
     /// further from the end than a heap's steps are worth.
-    #[inline]
     fn list(&mut self, nodes: &mut [Node], slot: u32) -> bool {
         let recency = nodes[slot as usize].recency;
         let steps = if self.pools <= LISTED { LISTED } else { 0 };
@@ -439,7 +433,6 @@ impl Bucket {
     }
 
     /// Returns the least recent pool of a bucket that is not empty.
-    #[inline]
     fn first(&self, nodes: &[Node]) -> u32 {
         match self.heap.first() {
             None => self.head,

@@ -371,7 +371,6 @@ impl Router {
         self.best(Home::Free, filter).map(|slot| self.key_of(slot))
     }
 
-    #[inline]
     fn best(&self, home: Home, filter: &Filter) -> Option<u32> {
         let index = self.index(home)?;
         let of_group = |group| index.best(group);
@@ -430,7 +429,6 @@ impl Router {
     }
 
     /// Counts a task in at `slot` and makes that pool the most recent one.
-    #[inline]
     fn route(&mut self, slot: u32, count: impl FnOnce(&mut Node)) -> PoolKey {
         let recency = ROUTED | self.tick();
         self.update(slot, |node| {
@@ -448,13 +446,11 @@ impl Router {
         self.clock
     }
 
-    #[inline]
     fn live(&self, key: PoolKey) -> Option<u32> {
         let node = self.nodes.get(key.slot as usize)?;
         (node.serial == key.serial).then_some(key.slot)
     }
 
-    #[inline]
     fn key_of(&self, slot: u32) -> PoolKey {
         PoolKey {
             slot,
@@ -496,7 +492,6 @@ impl Router {
     }
 
     /// Changes a pool's counts or limits and brings it to its new place.
-    #[inline]
     fn update(&mut self, slot: u32, change: impl FnOnce(&mut Node)) {
         let before = self.nodes[slot as usize].home;
         self.unlink(slot);
@@ -518,7 +513,6 @@ impl Router {
         self.refresh(slot, self.nodes[slot as usize].home);
     }
 
-    #[inline]
     fn link(&mut self, slot: u32) -> Home {
         let home = self.nodes[slot as usize].belongs();
         self.nodes[slot as usize].home = home;
@@ -530,7 +524,6 @@ impl Router {
         home
     }
 
-    #[inline]
     fn unlink(&mut self, slot: u32) {
         match self.nodes[slot as usize].home {
             Home::Free => self.free.unlink(&mut self.nodes, slot),
@@ -539,7 +532,6 @@ impl Router {
         }
     }
 
-    #[inline]
     fn refresh(&mut self, slot: u32, home: Home) {
         let index = match home {
             Home::Free => &mut self.free,
