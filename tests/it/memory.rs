@@ -619,8 +619,8 @@ async fn forwarding_can_be_left_out_and_made_up_for_with_since() {
     bench.close().await;
 }
 
-#[tokio::test]
-async fn a_peer_that_has_nothing_to_lose_and_gets_nothing_is_asked_nothing() {
+/// A peer that never answers but tells whether anybody came.
+fn listening() -> (std::net::TcpListener, SessionBuddy) {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
     listener.set_nonblocking(true).expect("it can be set");
     let port = listener.local_addr().expect("it is bound").port();
@@ -629,22 +629,56 @@ async fn a_peer_that_has_nothing_to_lose_and_gets_nothing_is_asked_nothing() {
         headers: Vec::new(),
     };
     let client = McpClient::new(endpoint, ClientSettings::new(PEER));
-    let bench = Bench::new(Some(SessionBuddy::new(client, 1)));
+    (listener, SessionBuddy::new(client, 1))
+}
+
+async fn elected(bench: &Bench) {
     bench.tools.resume();
     let forwarder = bench.tools.forwarder().expect("there is a peer");
     let mut status = forwarder.link.status.subscribe();
     let elected = status.wait_for(|status| status.sending).await;
     elected.expect("it becomes the sender");
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let asked = listener.accept().map(drop).expect_err("nobody came");
-    assert_eq!(asked.kind(), std::io::ErrorKind::WouldBlock);
-    bench.remember("now there is something").await;
+}
+
+async fn somebody_comes(listener: &std::net::TcpListener) {
     let deadline = Instant::now() + crate::support::HANG;
     while listener.accept().is_err() {
-        assert!(Instant::now() < deadline, "it is to be sent");
+        assert!(Instant::now() < deadline, "nobody came");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+async fn nobody_comes(listener: &std::net::TcpListener) {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let came = listener.accept().map(drop).expect_err("nobody came");
+    assert_eq!(came.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
+async fn a_peer_that_has_nothing_to_lose_and_gets_nothing_is_asked_nothing() {
+    let (listener, buddy) = listening();
+    let bench = Bench::new(Some(buddy));
+    elected(&bench).await;
+    nobody_comes(&listener).await;
+    bench.remember("now there is something").await;
+    somebody_comes(&listener).await;
     bench.close().await;
+}
+
+#[tokio::test]
+async fn a_collection_has_the_peer_connected_to_by_the_server_that_sends() {
+    let (first, buddy) = listening();
+    let sender = Bench::new(Some(buddy));
+    elected(&sender).await;
+    let (second, buddy) = listening();
+    let other = sender.beside(Some(buddy));
+    let nothing = other.aggregate(AggregateMemory::default()).await;
+    assert_eq!(nothing.collected, 0);
+    nobody_comes(&second).await;
+    sender.aggregate(AggregateMemory::default()).await;
+    somebody_comes(&first).await;
+    other.close().await;
+    sender.close().await;
 }
 
 /// Pools with servers of their own: one answers, one fails, one never does.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// full: it is given its rate times the time of a call alone, which is BBR's bound of what is in flight (Cardwell et al.,
 /// ACM Queue 14(5), 2016). What is too much by then is worked off while nothing is added, so that the peer is never idle.
 /// That calls take as long as each other is not enough: Session-Buddy works on all it has by turns, and four calls end
-/// together after three times as long as one. No round is larger than what the peer works off within [`LONGEST_WAIT`]
+/// together after three times as long as one. No round is larger than what the peer works off within `LONGEST_WAIT`
 /// even if it can do no more than it has shown.
 ///
 /// *Settled*: hill climbing on measured throughput, as calls of very different sizes make latency useless. Rounds at the
