@@ -174,8 +174,7 @@ fn remote_tasks(bench: &Bench) {
         .run();
 }
 
-/// How a workflow's time grows with its items, and the peak memory of the server and all that it started
-/// in the largest.
+/// How a workflow's time grows with its items, and the peak memory of the server and all that it started in the largest.
 fn growth(bench: &Bench) {
     const LIMIT_BYTES: f64 = 60e6;
     let sizes: &[usize] = bench.size(&[10, 100, 1_000, 10_000], &[2, 20]);

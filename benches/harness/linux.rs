@@ -12,7 +12,7 @@ pub(crate) fn memory(pid: u32, field: &str) -> Option<u64> {
 
 /// Returns the resident memory of a process and its descendants in bytes: a page that `n` processes have mapped counts
 /// as 1/n of it for each (`Pss` in proc(5)), so that a program's text is not counted once per process.
-pub(crate) fn together(pid: u32) -> Option<u64> {
+fn together(pid: u32) -> Option<u64> {
     let own = bytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:")?;
     let below = children(pid).into_iter().filter_map(together);
     Some(own + below.sum::<u64>())
