@@ -84,7 +84,9 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
 
     /// Starts what may be started, then waits for something to happen and deals with it.
     async fn step(&mut self, stop: &CancellationToken) -> Result<(), Problem> {
-        self.start_calls();
+        if !self.is_to_be_met() {
+            self.start_calls();
+        }
         self.tell_acknowledged().await?;
         self.notice_restart().await?;
         self.refill().await?;
@@ -133,13 +135,17 @@ impl<O: Outbox, P: Peer> Delivery<O, P> {
         Ok(())
     }
 
+    /// Returns whether nothing is known of the peer, so that no call is started before it is connected to. One that was down
+    /// shows that it is back by taking a memory.
+    fn is_to_be_met(&self) -> bool {
+        let closed = self.breaker.state(now()) == BreakerState::Closed;
+        closed && self.calls.is_empty() && self.pace.is_new()
+    }
+
     /// Connects to a peer about which nothing is known before anything is sent to it, so that no call's time is that of
     /// the connection; returns whether calls may be started.
     async fn meet(&mut self, stop: &CancellationToken) -> Result<bool, Problem> {
-        let nothing_to_start = self.leased.is_empty() || !self.calls.is_empty();
-        // One that is back shows it by taking a memory.
-        let back = self.breaker.state(now()) != BreakerState::Closed;
-        if nothing_to_start || back || !self.pace.is_new() {
+        if self.leased.is_empty() || !self.is_to_be_met() {
             return Ok(true);
         }
         let Ok(permit) = self.breaker.admit(now()) else {

@@ -184,6 +184,10 @@ pub(super) struct FakePeer {
     pub(super) has: Arc<Mutex<Vec<MemoryId>>>,
     pub(super) stores: Arc<AtomicU64>,
     pub(super) questions: Arc<AtomicU64>,
+    /// How many connections to it fail at first.
+    pub(super) refused_meetings: Arc<AtomicU64>,
+    /// Whether a connection to it takes for ever.
+    pub(super) never_meets: bool,
     /// How many stores at once it takes in before it refuses more.
     pub(super) most_taken_in: usize,
     /// How many questions it does not understand at first.
@@ -205,6 +209,8 @@ impl FakePeer {
             has: Arc::default(),
             stores: Arc::default(),
             questions: Arc::default(),
+            refused_meetings: Arc::default(),
+            never_meets: false,
             most_taken_in: usize::MAX,
             refused_questions: 0,
             restarts: Arc::default(),
@@ -271,7 +277,15 @@ pub(super) fn unclear() -> PeerError {
 
 impl Peer for FakePeer {
     async fn meet(&self, _: Instant) -> Result<(), PeerError> {
-        Ok(())
+        if self.never_meets {
+            std::future::pending::<()>().await;
+        }
+        let left = |left: u64| left.checked_sub(1);
+        let refused = &self.refused_meetings;
+        match refused.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
+            Ok(_) => Err(down()),
+            Err(_) => Ok(()),
+        }
     }
 
     async fn store(&self, item: Outgoing, _: Instant) -> Result<Stored, PeerError> {

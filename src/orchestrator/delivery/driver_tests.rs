@@ -6,7 +6,7 @@ mod fakes;
 use super::*;
 use crate::orchestrator::delivery::DeliveryStatus;
 use fakes::{Act, FakePeer, MemoryOutbox};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant as TokioInstant;
 use tokio_util::sync::CancellationToken;
@@ -279,6 +279,37 @@ async fn stopping_lets_calls_end_within_the_drain_time_and_gives_the_rest_back()
     assert!(hang >= 1);
     assert_eq!(leased, hang);
     assert_eq!(book.rows.len(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_over_a_connection_that_failed_and_the_pace_is_found_all_the_same() {
+    let outbox = MemoryOutbox::with(500);
+    let refused = Arc::new(AtomicU64::new(2));
+    let still = Arc::clone(&refused);
+    let mut peer = FakePeer::new(500, move |_, _| match still.load(Ordering::SeqCst) {
+        0 => Act::Store,
+        _ => Act::RefuseForGood,
+    });
+    peer.refused_meetings = refused;
+    let running = start(&outbox, &peer);
+    let took = emptied(&outbox).await;
+    running.stop().await;
+    assert!(took <= Duration::from_millis(310), "{took:?}");
+    assert!(outbox.book().dead.is_empty());
+    peer.assert_holds_each_once(500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_while_a_peer_is_connected_to_sends_nothing_and_gives_everything_back() {
+    let outbox = MemoryOutbox::with(10);
+    let mut peer = FakePeer::new(1, |_, _| Act::Store);
+    peer.never_meets = true;
+    let running = start(&outbox, &peer);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(outbox.book().rows.values().any(|row| row.leased));
+    running.stop().await;
+    assert_eq!(peer.stores.load(Ordering::SeqCst), 0);
+    assert!(outbox.book().rows.values().all(|row| !row.leased));
 }
 
 #[tokio::test(start_paused = true)]
