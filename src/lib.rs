@@ -8,7 +8,7 @@
 //!                                  ├─► session_buddy  (the other MCP server's adapters)
 //!                                  ├─► repo           (git: discovery, locks, worktrees, apply)
 //!                                  └─► store          (SQLite: workflows, memory, outbox)
-//! leaves, used by any layer: api, config, error, model, shutdown, resilience, redact, process, mcp_client
+//! leaves, used by any layer: api, config, error, model, shutdown, resilience, redact, text, process, mcp_client
 //! beside it: cli (what a person types; starts the server as a host would)
 //! ```
 //!
@@ -49,3 +49,4 @@ pub mod server;
 pub mod session_buddy;
 pub mod shutdown;
 pub mod store;
+pub mod text;

@@ -24,6 +24,7 @@ const LEAVES: &[&str] = &[
     "redact",
     "resilience",
     "shutdown",
+    "text",
 ];
 
 /// Modules beside the layers: the front of the program, which may name any of them.
