@@ -19,9 +19,6 @@ mod capture;
 mod error;
 mod grace;
 pub mod guardian;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod internals;
 mod job;
 mod link;
 mod open_files;

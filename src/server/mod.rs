@@ -9,9 +9,6 @@ mod decode;
 mod handler;
 mod hosts;
 mod instructions;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod internals;
 mod line;
 mod progress;
 mod resources;

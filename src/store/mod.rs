@@ -15,9 +15,6 @@ mod filters;
 mod forget;
 mod fulltext;
 mod home;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod internals;
 mod job;
 mod journal;
 mod lock;
