@@ -7,7 +7,7 @@ use super::workflow::WROTE_IN_READ_ONLY;
 use crate::api::{ItemSelector, ReadOutput, ReadOutputResult, Stream};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{Attempt, ItemIndex, ItemRecord, ItemState, Stage};
-use crate::redact::{CONTEXT_BYTES, Redacted};
+use crate::redact::{CONTEXT_BYTES, Scan};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -376,7 +376,7 @@ impl Window {
         text.push_str(&String::from_utf8_lossy(&self.bytes[from..to]));
         let end = text.len();
         text.push_str(&String::from_utf8_lossy(&self.bytes[to..]));
-        Redacted::of(&text).part(begin..end)
+        Scan::of(&text).part(begin..end).into_string()
     }
 }
 
@@ -469,7 +469,7 @@ mod tests {
     fn pages_join_to_the_redacted_whole_wherever_their_edges_fall() {
         let token = format!("ghp_{}", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYz");
         let text = format!("é with {token}, again:\nAPI_KEY=\"{}\" end", &token[4..]);
-        let whole = crate::redact::redact(&text);
+        let whole = crate::redact::redact(&text).into_string();
         assert_eq!(whole.matches("[REDACTED-").count(), 2);
         for max in 4..=text.len() {
             assert_eq!(read_all(text.as_bytes(), max), whole, "{max}");

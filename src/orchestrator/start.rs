@@ -594,6 +594,6 @@ fn title(work: &Work) -> String {
     let text = crate::redact::redact(&text);
     match text.char_indices().nth(TITLE_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into_owned(),
+        None => text.into_string(),
     }
 }

@@ -1,67 +1,67 @@
-//! The rules by which secrets are known.
+//! The rules by which secrets are recognised.
 
-/// How sure a match is to be a secret, and what else must hold.
+/// What must hold of a match beside its shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sort {
-    /// The shape alone tells.
-    Certain,
-    /// The shape is also that of words: it must look random.
+pub(super) enum Check {
+    /// Nothing: only secrets have this shape.
+    Shape,
+    /// It looks random, because some words have this shape too.
     Random,
-    /// The place tells, unless a placeholder stands there.
-    Password,
-    /// Assigned to a name such as `api_key`: it must look random and be neither code nor a path.
-    Assigned,
-    /// Assigned to a name such as `password`: people choose less random ones.
+    /// It is no placeholder, because only a secret or a placeholder stands in this position.
+    NoPlaceholder,
+    /// It is assigned to a name such as `api_key`: it looks random and is neither code nor a path.
+    AssignedSecret,
+    /// It is assigned to a name such as `password`: as above, but people choose less random ones.
     AssignedPassword,
 }
 
 /// One rule.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
-    /// Its name, as the replacement tells it in capitals.
+    /// Its name; the replacement has it in capitals.
     pub(super) name: &'static str,
     /// What it finds, for people.
     pub(super) what: &'static str,
-    /// What else must hold.
-    pub(super) sort: Sort,
-    /// Its shape; the first group that takes part is the secret, without one the whole match is.
+    /// What must hold of a match.
+    pub(super) check: Check,
+    /// The secret's shape: the first group that takes part is the secret, without one the whole match is.
     pub(super) pattern: &'static str,
 }
 
 /// Shorthand for one line of the table.
-const fn rule(name: &'static str, what: &'static str, sort: Sort, pattern: &'static str) -> Rule {
+const fn rule(name: &'static str, what: &'static str, check: Check, pattern: &'static str) -> Rule {
     Rule {
         name,
         what,
-        sort,
+        check,
         pattern,
     }
 }
 
-/// Names of what people choose.
+/// Names of secrets that people choose.
 macro_rules! password {
     () => {
         r"(?:passw(?:or)?d|passphrase|pwd)(?:_[0-9A-Za-z]{1,12})?"
     };
 }
 
-/// Names of what machines choose.
+/// Names of secrets that machines make.
 macro_rules! secret {
     () => {
         r"(?:(?:api|access|auth|private|signing|encryption|master)[_.-]?key|secret|token|credentials?|auth)(?:[_-](?:key|base|value|live|prod|dev|test|[0-9]{1,2}))*"
     };
 }
 
-/// What stands between a name and its value, in code, in config files and in JSON within JSON.
+/// What separates a name from its value in code, in config files and in JSON within JSON.
 macro_rules! assigned {
     () => {
         r#"(?:\\?["'])?(?-u:[ \t]*)(?::=|=>|:|=)(?-u:[ \t]*)(?:\\?["'`])?"#
     };
 }
 
-use Sort::{Assigned, AssignedPassword, Certain, Password, Random};
+use Check::{AssignedPassword, AssignedSecret, NoPlaceholder, Random, Shape};
 
-/// Every rule, the special ones before the general ones: each works on what those before it left.
+/// Every rule, the special ones before the general ones: each works on the text that the rules before it left.
 ///
 /// Boundaries and classes are ASCII, so that the whole set runs on the lazy DFA; no bound on repetitions where none is
 /// needed, so that it stays small.
@@ -69,61 +69,61 @@ pub(super) const TABLE: &[Rule] = &[
     rule(
         "private-key",
         "private key blocks (PEM, OpenSSH, PGP), whole or cut at either end",
-        Certain,
+        Shape,
         r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:(?s:.*?)-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|(?:(?-u:\s|\\n|\\r)*[0-9A-Za-z+/]{32,}={0,2})+(?:(?-u:\s|\\n|\\r)*[0-9A-Za-z+/=]{1,31}\z)?)|(?:[0-9A-Za-z+/=]{1,76}(?:\r?\n|\\n))+-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----",
     ),
     rule(
         "age-secret-key",
         "age identities",
-        Certain,
+        Shape,
         r"AGE-SECRET-KEY-1[0-9A-Z]{40,}",
     ),
     rule(
         "jwt",
         "JSON web tokens",
-        Certain,
+        Shape,
         r"(?-u:\b)eyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]*",
     ),
     rule(
         "aws-access-key",
         "AWS access key ids",
-        Certain,
+        Shape,
         r"(?-u:\b)(?:A3T[0-9A-Z]|AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}(?-u:\b)",
     ),
     rule(
         "github-token",
         "GitHub tokens (ghp_, gho_, ghu_, ghs_, ghr_, github_pat_)",
-        Certain,
+        Shape,
         r"(?:gh[pousr]_[0-9A-Za-z]{30,}|github_pat_[0-9A-Za-z_]{30,})",
     ),
     rule(
         "gitlab-token",
         "GitLab tokens (glpat-, gldt-, glrt-, glcbt-, glptt-, glft-, glimt-, glagent-, glsoat-, gloas-)",
-        Certain,
+        Shape,
         r"(?-u:\b)gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat|oas)-[0-9A-Za-z_.-]{18,}",
     ),
     rule(
         "slack-token",
         "Slack tokens (xoxb-, xoxp-, xapp- and kin)",
-        Certain,
+        Shape,
         r"(?-u:\b)(?:xox[abceoprs](?:\.xox[bp])?-[0-9A-Za-z-]{10,}|xapp-[0-9]-[0-9A-Za-z-]{10,})",
     ),
     rule(
         "slack-webhook",
         "Slack webhook addresses",
-        Certain,
+        Shape,
         r"hooks\.slack\.com/(?:services|workflows|triggers)/([0-9A-Za-z+/]{20,})",
     ),
     rule(
         "stripe-key",
         "Stripe secret and restricted keys, webhook secrets",
-        Certain,
+        Shape,
         r"(?-u:\b)(?:(?:sk|rk)_(?:live|test|prod)_[0-9A-Za-z]{10,}|whsec_[0-9A-Za-z+/=]{24,})",
     ),
     rule(
         "anthropic-key",
         "Anthropic keys (sk-ant-)",
-        Certain,
+        Shape,
         r"(?-u:\b)sk-ant-[0-9A-Za-z_-]{20,}",
     ),
     rule(
@@ -135,7 +135,7 @@ pub(super) const TABLE: &[Rule] = &[
     rule(
         "google-key",
         "Google API keys, OAuth client secrets and access tokens",
-        Certain,
+        Shape,
         r"(?-u:\b)(?:AIza[0-9A-Za-z_-]{35}|GOCSPX-[0-9A-Za-z_-]{20,}|ya29\.[0-9A-Za-z_-]{20,})",
     ),
     rule(
@@ -147,31 +147,31 @@ pub(super) const TABLE: &[Rule] = &[
     rule(
         "registry-token",
         "tokens of package registries (of Node, Python, Rust, Ruby and Docker)",
-        Certain,
+        Shape,
         r"(?-u:\b)(?:npm_[0-9A-Za-z]{36}|pypi-AgE[0-9A-Za-z_-]{40,}|cio[0-9A-Za-z]{32}(?-u:\b)|dckr_[a-z]{3}_[0-9A-Za-z_-]{20,}|rubygems_[0-9a-f]{48})",
     ),
     rule(
         "cloud-token",
         "tokens of hosting services (DigitalOcean, Databricks, Vault, Supabase, PlanetScale, Fly, Heroku, Tailscale, Doppler, Cloudflare origin)",
-        Certain,
+        Shape,
         r"(?-u:\b)(?:do[opr]_v1_[0-9a-f]{64}|dapi[0-9a-f]{32}(?-u:\b)|hv[sb]\.[0-9A-Za-z_-]{24,}|sbp_[0-9a-f]{40}|pscale_(?:tkn|pw|oauth)_[0-9A-Za-z_=.-]{30,}|fm[12][ar]?_[0-9A-Za-z+/=]{60,}|fo1_[0-9A-Za-z_-]{40,}|HRKU-[0-9A-Za-z_-]{30,}|tskey-[a-z]{3,}-[0-9A-Za-z-]{16,}|dp\.(?:pt|st|ct|sa|scim|audit)\.[0-9A-Za-z._-]{40,}|v1\.0-[0-9a-f]{24}-[0-9a-f]{100,})",
     ),
     rule(
         "azure-secret",
         "Azure client secrets and storage account keys",
-        Certain,
+        Shape,
         r"(?-u:\b)[0-9A-Za-z_~.]{3}[0-9]Q~[0-9A-Za-z_~.-]{31,34}|(?:AccountKey|SharedAccessKey)=([0-9A-Za-z+/]{40,}={0,2})",
     ),
     rule(
         "service-token",
         "tokens of services (SendGrid, Twilio, Telegram, Shopify, Linear, Notion, Atlassian, Grafana, Sentry, Postman, 1Password, New Relic)",
-        Certain,
+        Shape,
         r"(?-u:\b)(?:SG\.[0-9A-Za-z_-]{16,}\.[0-9A-Za-z_-]{16,}|SK[0-9a-f]{32}(?-u:\b)|[0-9]{8,10}:AA[0-9A-Za-z_-]{32,}|shp(?:at|ca|pa|ss)_[0-9A-Fa-f]{32}|lin_(?:api|oauth)_[0-9A-Za-z]{32,}|ntn_[0-9A-Za-z]{40,}|ATATT3[0-9A-Za-z_=-]{60,}|gl(?:sa|c)_[0-9A-Za-z_+/=]{32,}|sntry[su]_[0-9A-Za-z_+/=]{40,}|PMAK-[0-9a-f]{24}-[0-9a-f]{34}|ops_eyJ[0-9A-Za-z+/=_-]{100,}|NRAK-[0-9A-Z]{27})",
     ),
     rule(
         "authorization",
         "the value of an Authorization header, and bearer tokens anywhere",
-        Password,
+        NoPlaceholder,
         r#"(?i-u:\bauthorization["']?[ \t]*[:=][ \t]*["']?(?:bearer|basic|token|digest|apikey|negotiate)[ \t]+([0-9a-z._~+/=-]{8,}))"#,
     ),
     rule(
@@ -183,13 +183,13 @@ pub(super) const TABLE: &[Rule] = &[
     rule(
         "url-credentials",
         "the password of `user:password@` in an address",
-        Password,
+        NoPlaceholder,
         r#"(?-u:[0-9A-Za-z+.-])://[^\s/@:"'<>`]*:([^\s/"'<>`]+)@"#,
     ),
     rule(
         "curl-user",
         "the password given to curl by -u or --user",
-        Password,
+        NoPlaceholder,
         r#"(?-u:\bcurl\b)[^\n]*?(?-u:[ \t])(?:-u|--user|--proxy-user)(?-u:[ \t=]+)["']?[^\s:"']+:([^\s"']{3,})"#,
     ),
     rule(
@@ -209,7 +209,7 @@ pub(super) const TABLE: &[Rule] = &[
     rule(
         "assigned-secret",
         "what is assigned to a name that ends in key, secret, token or credential and looks random",
-        Assigned,
+        AssignedSecret,
         concat!(
             r"(?i-u:",
             secret!(),

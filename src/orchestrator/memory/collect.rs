@@ -342,7 +342,7 @@ impl Job {
         const MAX_TEXT_BYTES: usize = 1 << 20;
         let peer = self.memories.forward_to();
         let mut told = told.into_iter().map(|mut memory| {
-            memory.text = redact(&memory.text).into_owned();
+            memory.text = redact(&memory.text).into_string();
             memory
                 .text
                 .truncate(memory.text.floor_char_boundary(MAX_TEXT_BYTES));

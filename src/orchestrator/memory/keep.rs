@@ -47,7 +47,7 @@ impl Memories {
         memory.tags = call
             .tags
             .iter()
-            .map(|tag| redact(tag).into_owned())
+            .map(|tag| redact(tag).into_string())
             .collect();
         let forward_to = self.forward_to();
         let forwarding = match forward_to {

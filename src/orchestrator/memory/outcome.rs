@@ -1,7 +1,7 @@
 //! What an attempt leaves behind to be found again.
 
 use crate::model::{CheckStatus, ItemRecord, MemoryKind, NewMemory, Stage, Work, WorkflowId};
-use crate::redact::{CONTEXT_BYTES, Redacted, redact};
+use crate::redact::{CONTEXT_BYTES, Scan, redact};
 
 /// The most bytes of what was asked; a prompt can be a whole document, and its beginning says what it is about.
 const ASKED_BYTES: usize = 2_000;
@@ -18,7 +18,7 @@ pub(in crate::orchestrator) fn outcome(
     work: &Work,
     worker: Option<String>,
 ) -> Option<NewMemory> {
-    let text = redact(&text_of(record, work)).into_owned();
+    let text = redact(&text_of(record, work)).into_string();
     let mut memory = NewMemory::new(MemoryKind::Outcome, text, record.pool.clone()?, "worker");
     memory.repo = Some(record.repo.clone());
     memory.workflow = Some(workflow);
@@ -98,7 +98,7 @@ fn tags_of(record: &ItemRecord) -> Vec<String> {
 fn beginning(text: &str, max_bytes: usize) -> String {
     let end = text.floor_char_boundary(max_bytes);
     let seen = &text[..text.floor_char_boundary(end + CONTEXT_BYTES)];
-    let kept = Redacted::of(seen).part(0..end);
+    let kept = Scan::of(seen).part(0..end).into_string();
     let mark = if end < text.len() { "…" } else { "" };
     format!("{kept}{mark}")
 }

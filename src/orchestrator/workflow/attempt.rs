@@ -294,7 +294,7 @@ impl Engine {
                 verify: Some(verified(
                     status,
                     failed.exit_code,
-                    Some(redact(&tail_of(&failed)).into_owned()),
+                    Some(redact(&tail_of(&failed)).into_string()),
                 )),
                 outcome: failed,
             },
@@ -312,7 +312,8 @@ impl Engine {
         record.exit_code = outcome.exit_code;
         record.usage = outcome.usage;
         record.verify = verify;
-        let tail = redact(outcome.final_text.as_deref().unwrap_or(&tail_of(&outcome))).into_owned();
+        let tail =
+            redact(outcome.final_text.as_deref().unwrap_or(&tail_of(&outcome))).into_string();
         record.output_tail = (!tail.is_empty()).then_some(tail);
         let (status, problem) = match outcome.end {
             End::Succeeded => (ItemState::Succeeded, None),
@@ -337,11 +338,11 @@ impl Engine {
             )
             .with_hint("resume_workflow runs it again");
         }
-        problem.message = redact(&problem.message).into_owned();
+        problem.message = redact(&problem.message).into_string();
         record.stage = Some(stage);
         let cause = cause::of(&problem, &record.repo, record.output_tail.as_deref());
         // Colours that were taken out can have stood within a secret.
-        record.cause = Some(redact(&cause).into_owned());
+        record.cause = Some(redact(&cause).into_string());
         record.error = Some(problem);
     }
 }

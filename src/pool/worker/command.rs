@@ -9,7 +9,7 @@ use crate::model::Work;
 use crate::process::{
     Captured, Ended, Environment, Exit, Job, Processes, StopReason, base_env, find_program,
 };
-use crate::redact::{CONTEXT_BYTES, Redacted};
+use crate::redact::{CONTEXT_BYTES, Scan};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -283,7 +283,9 @@ pub fn outcome(exit: Exit) -> Outcome {
 /// What came before the cut is looked at too: of a token that it parts, no half is a secret by itself.
 fn tail_of(stream: &Captured) -> String {
     let text = format!("{}{}", stream.before_tail, stream.tail);
-    let tail = Redacted::of(&text).part(stream.before_tail.len()..text.len());
+    let tail = Scan::of(&text)
+        .part(stream.before_tail.len()..text.len())
+        .into_string();
     match stream.left_out_bytes {
         0 => tail,
         missing => format!("[{missing} earlier bytes left out]\n{tail}"),
