@@ -8,7 +8,8 @@
 //!                                  ├─► session_buddy  (the other MCP server's adapters)
 //!                                  ├─► repo           (git: discovery, locks, worktrees, apply)
 //!                                  └─► store          (SQLite: workflows, memory, outbox)
-//! leaves, used by any layer: api, config, error, model, shutdown, resilience, redact, text, process, mcp_client
+//! leaves, used by any layer: api, config, error, model, panic, shutdown, resilience, redact, text,
+//!                                process, mcp_client
 //! beside it: cli (what a person types; starts the server as a host would)
 //! ```
 //!
@@ -40,6 +41,7 @@ pub mod error;
 pub mod mcp_client;
 pub mod model;
 pub mod orchestrator;
+pub mod panic;
 pub mod pool;
 pub mod process;
 pub mod redact;

@@ -20,6 +20,7 @@ const LEAVES: &[&str] = &[
     "error",
     "mcp_client",
     "model",
+    "panic",
     "process",
     "redact",
     "resilience",
