@@ -144,6 +144,12 @@ impl Problem {
     }
 }
 
+impl<E: Fault> From<E> for Problem {
+    fn from(error: E) -> Self {
+        error.problem()
+    }
+}
+
 /// Returns the known name nearest to `unknown`, where one is near enough to be meant.
 pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const NEAR_ENOUGH: f64 = 0.75;
