@@ -5,7 +5,7 @@ mod harness;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use harness::{Bench, Goal, Unit, each, pieces};
-use mahavishnu::orchestrator::cache::{DEFAULT_TTL, SearchCache};
+use mahavishnu::orchestrator::memory::cache::{DEFAULT_TTL, SearchCache};
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::Arc;

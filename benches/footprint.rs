@@ -9,7 +9,7 @@ use harness::client::{Client, Link, World, remote_pool};
 use harness::corpus::memory;
 use harness::peers::bare_server;
 use harness::{Bench, Goal, Unit, each, linux, skip};
-use mahavishnu::orchestrator::router::{PoolSpec, Router};
+use mahavishnu::orchestrator::routing::{PoolSpec, Router};
 use mahavishnu::store::{Durability, Store, StoreOptions};
 use serde_json::json;
 use std::process::Command;

@@ -4,7 +4,7 @@
 //! Requests go down, results come up; no layer calls the one above it.
 //!
 //! ```text
-//! stdio ─► server ─► orchestrator ─┬─► pool ─► worker (one file per worker kind, behind one trait)
+//! stdio ─► server ─► orchestrator ─┬─► worker         (one file per worker kind, behind one trait)
 //!                                  ├─► session_buddy  (the other MCP server's adapters)
 //!                                  ├─► repo           (git: discovery, locks, worktrees, apply)
 //!                                  └─► store          (SQLite: workflows, memory, outbox)
@@ -42,7 +42,6 @@ pub mod mcp_client;
 pub mod model;
 pub mod orchestrator;
 pub mod panic;
-pub mod pool;
 pub mod process;
 pub mod redact;
 pub mod repo;
@@ -52,3 +51,4 @@ pub mod session_buddy;
 pub mod shutdown;
 pub mod store;
 pub mod text;
+pub mod worker;

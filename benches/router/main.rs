@@ -11,7 +11,7 @@ mod harness;
 
 use harness::{Bench, Goal, Unit, pieces};
 use mahavishnu::model::Filter;
-use mahavishnu::orchestrator::router::{BackoffMutex, PoolKey, PoolSpec, Router};
+use mahavishnu::orchestrator::routing::{BackoffMutex, PoolKey, PoolSpec, Router};
 use peers::{BinaryHeap, Labelled, LinearScan, Order, OrderedSet};
 use std::hint::black_box;
 use std::time::Instant;

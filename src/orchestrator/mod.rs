@@ -4,62 +4,41 @@
 //! the workflow engine, the memories with cache and fusion. Not responsible for how a request came in: stdin, signals
 //! and protocol belong to the front that serves it.
 
-mod arguments;
-pub mod cache;
-pub mod collector;
-mod control;
-pub mod delivery;
-mod follow;
-mod grounds;
-mod health;
-mod homecoming;
-mod interrupt;
+mod engine;
+pub mod instants;
 pub mod memory;
 mod notices;
-mod output;
 mod peers;
-mod plan;
-mod pools;
-mod quarantine;
-mod report;
-mod repos;
-mod retention;
-pub mod router;
-pub mod search;
-mod select;
-mod start;
-mod status;
+pub mod routing;
+pub mod sync;
 mod tools;
-mod watch;
-pub mod when;
-mod workflow;
 
+use self::routing::pool::Pool;
 use crate::config::{Config, Durability as ConfiguredDurability, RootsConfig, StoreConfig};
 use crate::error::{Fault, Problem};
 use crate::mcp_client::Launcher;
 use crate::model::PeerName;
-use crate::pool::Pool;
-use crate::pool::worker::command::Host;
-use crate::pool::worker::{Worker, kinds};
 use crate::process::{self, Processes, base_env};
 use crate::repo::{Repos, Setup as ReposSetup};
 use crate::store::{Durability, Remains, Remember, Store, StoreOptions};
-use delivery::DeliverySettings;
+use crate::worker::command::Host;
+use crate::worker::{Worker, kinds};
+use engine::{Engine, Parts};
+use memory::retention::Keeper;
 use memory::{Memories, Parts as MemoryParts};
 use notices::Notices;
 use peers::Peers;
-use pools::Pools;
-use quarantine::Quarantine;
-use retention::Keeper;
-use router::PoolSpec;
+use routing::PoolSpec;
+use routing::pools::Pools;
+use routing::quarantine::Quarantine;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use sync::DeliverySettings;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use workflow::{Engine, Parts};
 
 /// How long running items may take to be stopped and journaled when the server ends.
 const CLOSE_LIMIT: Duration = Duration::from_millis(1_500);

@@ -9,11 +9,11 @@ const KEPT: usize = 20;
 /// Notices that wait for the next answer; cloning shares them.
 #[derive(Clone, Default)]
 // A std mutex: held to push or take a few texts.
-pub(super) struct Notices(Arc<Mutex<VecDeque<String>>>);
+pub(crate) struct Notices(Arc<Mutex<VecDeque<String>>>);
 
 impl Notices {
     /// Adds one.
-    pub(super) fn add(&self, text: String) {
+    pub(crate) fn add(&self, text: String) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() == KEPT {
             waiting.pop_front();
@@ -22,7 +22,7 @@ impl Notices {
     }
 
     /// Takes all, the oldest first.
-    pub(super) fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.drain(..).collect()
     }

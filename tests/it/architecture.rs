@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 /// Which modules of this crate each layer may name. Leaves may name leaves.
 const LAYERS: &[(&str, &[&str])] = &[
     ("server", &["orchestrator"]),
-    ("orchestrator", &["pool", "session_buddy", "repo", "store"]),
-    ("pool", &[]),
+    (
+        "orchestrator",
+        &["worker", "session_buddy", "repo", "store"],
+    ),
+    ("worker", &[]),
     ("session_buddy", &[]),
     ("repo", &[]),
     ("store", &[]),
@@ -56,7 +59,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Returns the top module that a file of `src/` lies in: `pool` for `src/pool/task.rs`.
+/// Returns the top module that a file of `src/` lies in: `worker` for `src/worker/mcp.rs`.
 fn module(path: &Path) -> String {
     let inner = path.strip_prefix(root().join("src")).expect("below src");
     let first = inner.components().next().expect("a file has a name");
@@ -149,8 +152,8 @@ fn no_layer_names_one_above_or_beside_it() {
 #[test]
 fn a_breach_of_the_layers_would_be_seen() {
     assert_eq!(
-        breaches("pool", "use crate::store::Store;"),
-        ["`pool` names `store`"]
+        breaches("worker", "use crate::store::Store;"),
+        ["`worker` names `store`"]
     );
     assert_eq!(
         breaches("config", "fn f() { crate::server::start() }"),
@@ -159,19 +162,19 @@ fn a_breach_of_the_layers_would_be_seen() {
     assert_eq!(
         breaches(
             "repo",
-            "use crate::{error::{Fault, Problem}, pool::{Pool}};"
+            "use crate::{error::{Fault, Problem}, worker::{Worker}};"
         ),
-        ["`repo` names `pool`"]
+        ["`repo` names `worker`"]
     );
     assert_eq!(
         breaches("server", "use crate::store::Store;"),
         ["`server` names `store`"]
     );
-    assert!(breaches("orchestrator", "use crate::{store, pool, model};").is_empty());
+    assert!(breaches("orchestrator", "use crate::{store, worker, model};").is_empty());
     assert!(
         breaches(
             "store",
-            "use crate::model; // not crate::pool\nmycrate::pool::x()"
+            "use crate::model; // not crate::worker\nmycrate::worker::x()"
         )
         .is_empty()
     );

@@ -10,8 +10,8 @@ use mahavishnu::api::{
 use mahavishnu::config::CacheConfig;
 use mahavishnu::mcp_client::{ClientSettings, Endpoint, McpClient};
 use mahavishnu::model::{MemoryId, PeerName};
-use mahavishnu::orchestrator::delivery::DeliverySettings;
 use mahavishnu::orchestrator::memory::{Memories, Parts, forget};
+use mahavishnu::orchestrator::sync::DeliverySettings;
 use mahavishnu::session_buddy::SessionBuddy;
 use mahavishnu::store::{Durability, Store, StoreOptions};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! `aggregate_memory`: all pools at once, new memories counted, forwarding under way meanwhile.
 
-use super::forwarding::Forwarding as Sender;
+use super::collector::{Answer, Failure, FanOut};
 use super::{Memories, PoolNames, unknown_pool};
 use crate::api::{
     AggregateMemory, AggregateMemoryResult, Caller, Collected, Forwarding, PoolCollection,
@@ -8,8 +8,8 @@ use crate::api::{
 };
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{At, MemoryId, NewMemory, PeerName, PoolName};
-use crate::orchestrator::collector::{Answer, Failure, FanOut};
-use crate::orchestrator::when;
+use crate::orchestrator::instants;
+use crate::orchestrator::sync::forwarding::Forwarding as Sender;
 use crate::redact::redact;
 use crate::store::Store;
 use futures_util::future::BoxFuture;
@@ -90,7 +90,7 @@ impl Memories {
         names: &impl PoolNames,
     ) -> Result<AggregateMemoryResult, Problem> {
         let wait = caller.wait(call.wait_s, Caller::DEFAULT_WAIT)?;
-        let (since, _) = when::range(call.since.as_deref(), None, At::now())?;
+        let (since, _) = instants::range(call.since.as_deref(), None, At::now())?;
         let pools = self.chosen(&call.pools, since, names).await?;
         let forward = call.forward.unwrap_or(true);
         let sender = self.0.forwarding.as_ref().filter(|_| forward);

@@ -2,7 +2,7 @@
 
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{MemoryId, MemoryKind};
-use crate::orchestrator::workflow::attempt_logs;
+use crate::orchestrator::engine::attempt_logs;
 use crate::store::{Forgotten, Store};
 use std::io;
 

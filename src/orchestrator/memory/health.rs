@@ -1,12 +1,12 @@
 //! What `check_health` tells of forwarding: how it stands, what was refused, what a comparison with the peer found.
 
 use super::Memories;
-use super::forwarding::Forwarding;
 use crate::api::{Check, HealthStatus};
 use crate::error::{Fault, Problem};
 use crate::model::{
     DeadLetter, MemoryId, OutboxCounts, PeerName, PeerState, Reconciled, SenderState,
 };
+use crate::orchestrator::sync::forwarding::Forwarding;
 use crate::session_buddy::{Door, Marker};
 use std::time::{Duration, Instant};
 

@@ -5,9 +5,11 @@
 //! ranked or kept (`store`), sent (`delivery`) or worded for the peer (`session_buddy`).
 
 mod answers;
+pub mod cache;
 mod collect;
+pub mod collector;
 mod forget;
-mod forwarding;
+pub mod fusion;
 mod health;
 mod ids;
 mod keep;
@@ -15,6 +17,7 @@ mod outcome;
 mod page;
 mod peer_pool;
 mod remote;
+pub(crate) mod retention;
 mod search;
 
 pub use collect::Collect;
@@ -22,16 +25,16 @@ pub use forget::forget;
 pub(super) use outcome::outcome;
 pub use peer_pool::BuddyPool;
 
-use super::cache::{Clock, SearchCache};
-use super::delivery::DeliverySettings;
+use self::cache::{Clock, SearchCache};
+use super::sync::DeliverySettings;
 use crate::api::{ClearCache, ClearCacheResult};
 use crate::config::CacheConfig;
 use crate::error::{ErrorKind, Problem, nearest};
 use crate::model::{PeerName, PoolName};
+use crate::orchestrator::sync::forwarding::Forwarding;
 use crate::session_buddy::SessionBuddy;
 use crate::store::Store;
 use answers::Answers;
-use forwarding::Forwarding;
 use remote::Remote;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,7 +158,7 @@ impl Memories {
     }
 
     /// Returns the forwarder, for health checks: its status, dead letters and reconciliation.
-    pub fn forwarder(&self) -> Option<&super::delivery::Forwarder> {
+    pub fn forwarder(&self) -> Option<&crate::orchestrator::sync::Forwarder> {
         Some(self.0.forwarding.as_ref()?.forwarder())
     }
 

@@ -1,9 +1,9 @@
 //! Asking the peer, through the cache: one question at a time for each query, late answers kept for the next call.
 
+use super::cache::{Hit, How, SearchCache};
 use crate::api::{SourceAnswer, SourceStatus};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{At, PeerName};
-use crate::orchestrator::cache::{Hit, How, SearchCache};
 use crate::session_buddy::{PeerHit, SessionBuddy};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! `cross_pool_search`: live local results fused with the peer's.
 
 use super::answers::Answers;
+use super::fusion::{Fused, fuse};
 use super::page::{Position, fit, search_id, short, snippet, text_bytes, words};
 use super::remote::Told;
 use super::{Memories, PoolNames, unknown_pool};
@@ -9,8 +10,7 @@ use crate::api::{
 };
 use crate::error::{Fault, Problem};
 use crate::model::{At, Memory, MemoryHit, MemoryId, MemoryPage, MemoryQuery, PoolName};
-use crate::orchestrator::search::{Fused, fuse};
-use crate::orchestrator::when;
+use crate::orchestrator::instants;
 use crate::session_buddy::PeerHit;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -135,7 +135,7 @@ impl Memories {
             }
         }
         let now = At::now();
-        let (since, until) = when::range(call.since.as_deref(), call.until.as_deref(), now)?;
+        let (since, until) = instants::range(call.since.as_deref(), call.until.as_deref(), now)?;
         let of = search_id(&CrossPoolSearch {
             cursor: None,
             limit: None,

@@ -3,7 +3,7 @@
 use super::real::{self, Profile, Server};
 use crate::support::say;
 use mahavishnu::model::{MemoryKind, NewMemory, PeerName};
-use mahavishnu::orchestrator::delivery::{DeliverySettings, DeliveryStatus, Forwarder, Link};
+use mahavishnu::orchestrator::sync::{DeliverySettings, DeliveryStatus, Forwarder, Link};
 use mahavishnu::session_buddy::SessionBuddy;
 use mahavishnu::store::{Durability, Store, StoreOptions};
 use std::path::Path;

@@ -9,7 +9,7 @@ use crate::proxy::{Fault, Proxy};
 use crate::support::HANG;
 use mahavishnu::api::{AggregateMemory, Forwarding};
 use mahavishnu::model::{At, MemoryId, OutboxCounts, PeerName, PoolName};
-use mahavishnu::orchestrator::delivery::{DeliverySettings, DeliveryStatus, Forwarder};
+use mahavishnu::orchestrator::sync::{DeliverySettings, DeliveryStatus, Forwarder};
 use mahavishnu::session_buddy::{Marker, SessionBuddy};
 use mahavishnu::store::Store;
 use serde_json::{Value, json};

@@ -1,0 +1,527 @@
+//! One attempt at one item: journal, set up, run, verify, journal the end.
+
+use super::ahead::Seat;
+use super::journal::Haste;
+use super::live::{Live, Stop};
+use super::run::{Begin, Begun, Run};
+use super::workspace::{Folder, NotEntered, Workspace};
+use super::{Engine, cause};
+use crate::error::{ErrorKind, Fault, Problem};
+use crate::model::{
+    At, CheckStatus, ItemIndex, ItemRecord, ItemState, NewMemory, Settings, Stage, VerifyResult,
+};
+use crate::orchestrator::memory;
+use crate::orchestrator::routing::pool::Pool;
+use crate::orchestrator::routing::pools::Slot;
+use crate::process::Job;
+use crate::redact::{CONTEXT_BYTES, redact};
+use crate::worker::command::outcome;
+use crate::worker::{End, Event, Events, Outcome, RepoRef, Task};
+use futures_util::FutureExt;
+use std::any::Any;
+use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// By how much the wall clock may run ahead of the monotonic one before the machine is taken to have slept.
+const SLEPT: Duration = Duration::from_secs(5);
+
+/// How an attempt ended, before it is written down.
+struct Verdict {
+    stage: Stage,
+    outcome: Outcome,
+    verify: Option<VerifyResult>,
+}
+
+/// Why an attempt is as if it had not begun.
+enum NotStarted {
+    /// Another process works on the repository.
+    Locked,
+    /// No slot came in time, or it was stopped before.
+    NoSlot,
+}
+
+impl Engine {
+    /// Makes one attempt at a claimed item that has a slot, and journals its end.
+    pub(crate) async fn attempt(&self, run: Arc<Run>, item: ItemIndex, slot: Slot) {
+        match run.begin(item, &slot.pool.name, self.limits.grace) {
+            Some(Begin::Begun(begun)) => self.make(run, begun, Seat::Slot(slot)).await,
+            Some(Begin::Stopped(end)) => {
+                drop(slot);
+                self.leave_repo(&run, &end.repo);
+                self.journal_ends(&run, vec![end]).await;
+            }
+            // Whoever claims an item begins it, once.
+            None => {}
+        }
+    }
+
+    /// Makes an attempt that was begun, and sees to it that its end is journaled.
+    pub(crate) async fn make(&self, run: Arc<Run>, mut begun: Begun, mut seat: Seat) {
+        let repo = begun.work.repo.clone();
+        let mut record = begun.record.clone();
+        // Boxed: the task would be copied several times with all that it may once hold.
+        let tried = Box::pin(self.try_once(&run, &mut begun, &mut seat, &mut record));
+        let tried = AssertUnwindSafe(tried);
+        let memory = match tried.catch_unwind().await {
+            Ok(Ok(memory)) => memory,
+            Ok(Err(why)) => {
+                drop(seat);
+                return self.take_back(&run, &begun, why);
+            }
+            Err(panic) => {
+                record = panicked(record, panic.as_ref());
+                None
+            }
+        };
+        let took = begun.live.started.elapsed();
+        let succeeded = record.status == ItemState::Succeeded;
+        seat.pool().stats.record(succeeded, took);
+        let ends = run.end(&record, retries(&record));
+        // Only now: whoever gets the slot must see that this one has ended, and how.
+        self.pass_on(&run, &repo, seat, took);
+        self.journal_end(&run, ends, memory);
+    }
+
+    /// Puts an item in line again, or ends it where it was stopped, as if its attempt had not begun.
+    fn take_back(&self, run: &Arc<Run>, begun: &Begun, why: NotStarted) {
+        let item = begun.record.item;
+        let ended = run.unbegin(item);
+        self.leave_repo(run, &begun.work.repo);
+        match (ended, why) {
+            (Some(end), _) => self.journal_end(run, vec![end], None),
+            (None, NotStarted::Locked) => self.wait_for_repo(run, item),
+            (None, NotStarted::NoSlot) => {
+                if let Some(waits) = run.record_of(item) {
+                    self.journal_wait(run, waits);
+                }
+                if run.put_back(item) {
+                    self.line_up(run);
+                }
+            }
+        }
+    }
+
+    /// Makes one attempt and writes its end into `record`; returns what is to be remembered of it.
+    async fn try_once(
+        &self,
+        run: &Arc<Run>,
+        begun: &mut Begun,
+        seat: &mut Seat,
+        record: &mut ItemRecord,
+    ) -> Result<Option<NewMemory>, NotStarted> {
+        let clocks = Clocks::start();
+        let limit = begun.settings.settings.timeout.or(seat.pool().timeout);
+        let started = seat.slot().map(|_| begun.live.started);
+        let deadline = limit.and_then(|limit| Some(started? + limit));
+        // Entering can wait for another process's git; it stops where it is, which leaves nothing half made.
+        let entered = tokio::select! {
+            biased;
+            entered = self.enter(run, begun, seat, record) => entered,
+            end = over(&begun.live, deadline) => Err(Some(end)),
+        };
+        let verdict = match entered {
+            Ok(mut workspace) => {
+                if let Seat::Ahead(ahead) = seat {
+                    let slot = ahead.slot(&begun.live).await;
+                    let slot = slot.ok_or(NotStarted::NoSlot)?;
+                    begun.live = run.start(record).ok_or(NotStarted::NoSlot)?;
+                    *seat = Seat::Slot(slot);
+                }
+                let deadline = limit.map(|limit| begun.live.started + limit);
+                self.work(run, begun, seat.pool(), deadline, &mut workspace, record)
+                    .await
+            }
+            Err(Some(End::Cancelled)) if seat.slot().is_none() => return Err(NotStarted::NoSlot),
+            Err(Some(end)) => Verdict::unstarted(end),
+            Err(None) => return Err(NotStarted::Locked),
+        };
+        if let (Stage::Run, End::NotStarted(_), Some(slot)) =
+            (verdict.stage, &verdict.outcome.end, seat.slot())
+        {
+            let filter = &begun.settings.settings.filter;
+            self.quarantine.suspect(slot, filter).await;
+        }
+        self.conclude(record, verdict, &begun.live, &clocks);
+        let worker = seat.pool().worker_name.clone();
+        Ok(memory::outcome(
+            run.id(),
+            record,
+            &begun.work.work,
+            Some(worker),
+        ))
+    }
+
+    /// Makes ready to start: repository, lock or worktree, base, journal. The error is the attempt's end, and none where
+    /// another process works on the repository.
+    async fn enter(
+        &self,
+        run: &Arc<Run>,
+        begun: &Begun,
+        seat: &Seat,
+        record: &mut ItemRecord,
+    ) -> Result<Workspace, Option<End>> {
+        let settings = &begun.settings.settings;
+        let needs = Folder::needed(settings, seat.pool().worker.capabilities());
+        let workspace = Workspace::enter(&self.repos, run.id(), settings, needs, record)
+            .await
+            .map_err(|error| match error {
+                NotEntered::Locked => None,
+                NotEntered::Problem(problem) => Some(End::NotStarted(problem)),
+            })?;
+        let haste = match seat {
+            Seat::Slot(_) => Haste::Now,
+            Seat::Ahead(_) => Haste::WithOthers,
+        };
+        let journaled = self.journal_begin(run, record, haste).await;
+        let revision = journaled.map_err(|error| Some(End::NotStarted(error.problem())))?;
+        run.begun(record, revision);
+        Ok(workspace)
+    }
+
+    /// Runs the stages and keeps what they left in the workspace.
+    async fn work(
+        &self,
+        run: &Run,
+        begun: &Begun,
+        pool: &Pool,
+        deadline: Option<Instant>,
+        workspace: &mut Workspace,
+        record: &mut ItemRecord,
+    ) -> Verdict {
+        let stages = self.stages(run, begun, pool, deadline, workspace, record);
+        let mut verdict = stages.await;
+        begun.live.doing("keep the work");
+        let message = format!(
+            "{}\n\nItem {} of workflow {}, attempt {}.",
+            begun.settings.title,
+            record.item,
+            run.id(),
+            record.attempt
+        );
+        let kept = workspace.keep(&self.repos, &message, record).await;
+        match (kept, &mut verdict.outcome.end) {
+            (Ok(()), _) => {}
+            (Err(problem), end @ End::Succeeded) => {
+                verdict.stage = Stage::Run;
+                *end = End::Failed(problem);
+            }
+            // It had failed already: what it left could not be kept either.
+            (
+                Err(lost),
+                End::Failed(problem) | End::NotStarted(problem) | End::TimedOut(problem),
+            ) => {
+                problem.message = format!("{}; and {}", problem.message, lost.message);
+            }
+            (Err(lost), End::Cancelled) => {
+                tracing::warn!(problem = %lost, "the work of a stopped item was not committed");
+            }
+        }
+        verdict
+    }
+
+    async fn stages(
+        &self,
+        run: &Run,
+        begun: &Begun,
+        pool: &Pool,
+        deadline: Option<Instant>,
+        workspace: &mut Workspace,
+        record: &mut ItemRecord,
+    ) -> Verdict {
+        let settings = &begun.settings.settings;
+        let logs = self.logs(run.id(), record.item, record.attempt);
+        let dir = workspace.dir().to_owned();
+        let lines = Lines {
+            engine: self,
+            settings,
+            live: &begun.live,
+            dir: &dir,
+            logs: &logs,
+            deadline,
+        };
+        if let Some((outcome, _)) = lines.run(Stage::Setup, &settings.setup).await {
+            return Verdict {
+                stage: Stage::Setup,
+                outcome,
+                verify: None,
+            };
+        }
+        if let Err(problem) = workspace
+            .seal(&self.repos, !settings.setup.is_empty(), record)
+            .await
+        {
+            return Verdict::unstarted(End::NotStarted(problem));
+        }
+        begun.live.doing("run");
+        let task = Task {
+            workflow: run.id(),
+            item: record.item,
+            attempt: record.attempt,
+            work: begun.work.work.clone(),
+            repo: RepoRef {
+                path: workspace.repo().as_path().to_owned(),
+                remote_url: None,
+                commit: record.base_commit.clone(),
+            },
+            dir: dir.clone(),
+            logs: logs.clone(),
+            deadline,
+            stall: settings.stall,
+            grace: begun.live.grace.clone(),
+        };
+        let worker = &pool.worker;
+        let events = events(&begun.live);
+        let outcome = worker.run(task, events, begun.live.cancel.clone()).await;
+        if outcome.end != End::Succeeded || settings.verify.is_empty() {
+            let skipped = !settings.verify.is_empty();
+            return Verdict {
+                stage: Stage::Run,
+                verify: skipped.then_some(verified(CheckStatus::Skipped, None, None)),
+                outcome,
+            };
+        }
+        match lines.run(Stage::Verify, &settings.verify).await {
+            None => Verdict {
+                stage: Stage::Run,
+                verify: Some(verified(CheckStatus::Passed, Some(0), None)),
+                outcome,
+            },
+            Some((failed, status)) => Verdict {
+                stage: Stage::Verify,
+                verify: Some(verified(
+                    status,
+                    failed.exit_code,
+                    Some(redact(&tail_of(&failed)).into_string()),
+                )),
+                outcome: failed,
+            },
+        }
+    }
+
+    /// Writes the verdict into the record.
+    fn conclude(&self, record: &mut ItemRecord, verdict: Verdict, live: &Live, clocks: &Clocks) {
+        let Verdict {
+            stage,
+            outcome,
+            verify,
+        } = verdict;
+        record.duration_ms = u64::try_from(live.started.elapsed().as_millis()).ok();
+        record.exit_code = outcome.exit_code;
+        record.usage = outcome.usage;
+        record.verify = verify;
+        let tail =
+            redact(outcome.final_text.as_deref().unwrap_or(&tail_of(&outcome))).into_string();
+        record.output_tail = (!tail.is_empty()).then_some(tail);
+        let (status, problem) = match outcome.end {
+            End::Succeeded => (ItemState::Succeeded, None),
+            End::Failed(problem) => (ItemState::Failed, Some((stage, problem))),
+            End::NotStarted(problem) => (ItemState::Failed, Some((Stage::Start, problem))),
+            End::TimedOut(problem) => (ItemState::TimedOut, Some((stage, problem))),
+            End::Cancelled => {
+                let why = live.stopped().unwrap_or(Stop::Closing);
+                let (status, problem) = why.verdict();
+                (status, Some((stage, problem)))
+            }
+        };
+        record.status = status;
+        let Some((stage, mut problem)) = problem else {
+            return;
+        };
+        let ran = matches!(status, ItemState::Failed | ItemState::TimedOut);
+        if ran && clocks.slept() {
+            problem = Problem::new(
+                ErrorKind::Interrupted,
+                "host_slept: the machine slept while it ran",
+            )
+            .with_hint("resume_workflow runs it again");
+        }
+        problem.message = redact(&problem.message).into_string();
+        record.stage = Some(stage);
+        let cause = cause::of(&problem, &record.repo, record.output_tail.as_deref());
+        // Colours that were taken out can have stood within a secret.
+        record.cause = Some(redact(&cause).into_string());
+        record.error = Some(problem);
+    }
+}
+
+/// Command lines of one stage, run in order with one deadline.
+struct Lines<'a> {
+    engine: &'a Engine,
+    settings: &'a Settings,
+    live: &'a Live,
+    dir: &'a Path,
+    logs: &'a Path,
+    deadline: Option<Instant>,
+}
+
+impl Lines<'_> {
+    /// Runs the lines until one fails; returns how that one ended, or none where all exited 0.
+    async fn run(&self, stage: Stage, lines: &[Vec<String>]) -> Option<(Outcome, CheckStatus)> {
+        let name = match stage {
+            Stage::Setup => "setup",
+            _ => "verify",
+        };
+        for (number, argv) in lines.iter().enumerate() {
+            self.live.doing(format!("{name}: {}", argv.join(" ")));
+            let ended = self.line(name, number, argv).await;
+            let status = match &ended.end {
+                End::Succeeded => continue,
+                End::TimedOut(_) => CheckStatus::TimedOut,
+                // It found nothing: somebody stopped it.
+                End::Cancelled => CheckStatus::Skipped,
+                _ => CheckStatus::Failed,
+            };
+            return Some((ended, status));
+        }
+        None
+    }
+
+    async fn line(&self, name: &str, number: usize, argv: &[String]) -> Outcome {
+        let host = &self.engine.host;
+        let Some((program, args)) = argv.split_first() else {
+            let problem = Problem::argument(name, "a line is empty", "a command line");
+            return Outcome::of(End::NotStarted(problem));
+        };
+        let program = match host.find(program, self.dir) {
+            Ok(program) => program,
+            Err(problem) => return Outcome::of(End::NotStarted(problem)),
+        };
+        let log = |stream: &str| self.logs.join(format!("{name}-{number}.{stream}"));
+        let job = Job {
+            program,
+            args: args.iter().map(OsString::from).collect(),
+            cwd: self.dir.to_owned(),
+            env: Arc::clone(&self.engine.line_env),
+            stdin: None,
+            stdout_log: log("stdout"),
+            stderr_log: log("stderr"),
+            log_cap_bytes: host.log_cap_bytes,
+            tail_bytes: host.tail_bytes,
+            context_bytes: CONTEXT_BYTES,
+            deadline: self.deadline,
+            stall: self.settings.stall,
+            grace: self.live.grace.clone(),
+        };
+        let mut alive = |_, _: &[u8]| self.live.alive();
+        outcome(host.processes.run(job, &mut alive, &self.live.cancel).await)
+    }
+}
+
+fn verified(
+    status: CheckStatus,
+    exit_code: Option<i32>,
+    output_tail: Option<String>,
+) -> VerifyResult {
+    VerifyResult {
+        status,
+        exit_code,
+        output_tail,
+    }
+}
+
+impl Verdict {
+    /// Returns the verdict on an attempt of which nothing ran.
+    fn unstarted(end: End) -> Self {
+        Self {
+            stage: Stage::Start,
+            outcome: Outcome::of(end),
+            verify: None,
+        }
+    }
+}
+
+/// Waits until a running attempt is stopped or out of time, and returns which.
+async fn over(live: &Live, deadline: Option<Instant>) -> End {
+    let late = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = live.cancel.cancelled() => End::Cancelled,
+        () = late => End::TimedOut(Problem::new(
+            ErrorKind::TimedOut,
+            "its time was over before it could start: the repository could not be had",
+        )
+        .with_hint("see what holds the repository's git lock, or give more timeout_s")),
+    }
+}
+
+/// Returns the end of an attempt that met a defect of this program.
+fn panicked(record: ItemRecord, panic: &(dyn Any + Send)) -> ItemRecord {
+    let said = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    let problem = Problem::new(
+        ErrorKind::Internal,
+        format!("the attempt met a defect of mahavishnu: {}", redact(&said)),
+    )
+    .with_hint("please report it; resume_workflow runs the item again");
+    ItemRecord {
+        status: ItemState::Failed,
+        stage: Some(Stage::Run),
+        cause: Some("internal".to_owned()),
+        error: Some(problem),
+        ..record
+    }
+}
+
+/// Returns the end of what was written, of the stream that tells more: stderr where it failed and stderr has text.
+fn tail_of(outcome: &Outcome) -> String {
+    let failed = outcome.end != End::Succeeded;
+    let stderr_tells = failed && !outcome.stderr_tail.trim().is_empty();
+    if stderr_tells || outcome.stdout_tail.trim().is_empty() {
+        outcome.stderr_tail.clone()
+    } else {
+        outcome.stdout_tail.clone()
+    }
+}
+
+/// Returns whether another attempt could end better: it ran and failed, or what stopped its start may pass.
+fn retries(record: &ItemRecord) -> bool {
+    match (record.status, record.stage) {
+        (ItemState::Failed, Some(Stage::Start)) => {
+            record.error.as_ref().is_some_and(|error| error.retryable)
+        }
+        (ItemState::Failed, _) => true,
+        (ItemState::TimedOut, _) => true,
+        _ => false,
+    }
+}
+
+fn events(live: &Arc<Live>) -> Events {
+    let live = Arc::clone(live);
+    Arc::new(move |event| {
+        live.alive();
+        if let Event::Doing(what) = event {
+            live.doing(redact(&what));
+        }
+    })
+}
+
+/// Both clocks at an attempt's start, to tell later whether the machine slept in between.
+struct Clocks {
+    wall: At,
+    monotonic: Instant,
+}
+
+impl Clocks {
+    fn start() -> Self {
+        Self {
+            wall: At::now(),
+            monotonic: Instant::now(),
+        }
+    }
+
+    fn slept(&self) -> bool {
+        let wall = At::now().unix_ms().saturating_sub(self.wall.unix_ms());
+        let wall = Duration::from_millis(u64::try_from(wall).unwrap_or(0));
+        wall.saturating_sub(self.monotonic.elapsed()) > SLEPT
+    }
+}

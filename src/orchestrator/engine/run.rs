@@ -1,0 +1,555 @@
+//! A run: one workflow that this server works on now, as a state machine over its items.
+//!
+//! Transitions only; what to start when is the dispatcher's, running it the attempt's part. An item ends, for everybody
+//! who looks, when its end is journaled: what is told as done survives the server. The revision is the journal's own,
+//! so that it only ever grows, whichever server tells it.
+//!
+//! ```text
+//!          ┌──────── put_back ── Parked ◄─ unbegin ─┐
+//!          ▼                       ▲ park           │
+//! Still ─► Ready ── claim ─► Starting ── begin ─► Live ── end ─► Ending ── journaled ─► Still
+//!   resume   ▲ └── claim_ahead ─► Ahead ── start ───┘              │ (another attempt)
+//!            └─────────────────────────────────────────────────────┘
+//! ```
+
+mod ahead;
+mod item;
+
+use super::journal::Ledger;
+use super::live::{Live, Stop};
+use crate::model::{
+    Counts, Filter, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, Revision, WorkflowId,
+    WorkflowRecord,
+};
+use item::{Item, Phase, is_failure, unstarted_end};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// A workflow that this server works on now.
+pub(crate) struct Run {
+    // A std mutex: transitions are tree and vector operations; a view of 10,000 items clones as many pointers.
+    state: Mutex<State>,
+    // A std mutex: held to add or take lines.
+    ledger: Mutex<Ledger>,
+    id: WorkflowId,
+    /// The journal's revision; also wakes who waits, at every change.
+    revision: watch::Sender<Revision>,
+    began: Instant,
+}
+
+struct State {
+    record: Arc<WorkflowRecord>,
+    items: Vec<Item>,
+    counts: Counts,
+    /// What can start now, those with fewer tries first.
+    ready: BTreeSet<(u32, ItemIndex)>,
+    /// How many items start or run.
+    taken: u32,
+    /// Since the run was taken up.
+    failed: u32,
+    ended: u32,
+    /// The revision that made the last failure known, in this run.
+    failed_at: Option<Revision>,
+}
+
+/// What callers are shown of a run, at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) record: Arc<WorkflowRecord>,
+    pub(crate) items: Vec<Arc<ItemRecord>>,
+    pub(crate) counts: Counts,
+    pub(crate) revision: Revision,
+    pub(crate) eta: Option<Duration>,
+}
+
+/// What a run could start next.
+pub(crate) enum Next {
+    /// This item.
+    Item(Arc<ItemWork>),
+    /// Nothing before an item of it ends.
+    Later,
+    /// Nothing: no item is ready.
+    Nothing,
+}
+
+/// What became of an item that was to begin.
+pub(crate) enum Begin {
+    Begun(Begun),
+    /// It was stopped meanwhile and has ended; the end is to be journaled.
+    Stopped(ItemRecord),
+}
+
+/// An attempt that was just begun.
+pub(crate) struct Begun {
+    pub(crate) record: ItemRecord,
+    pub(crate) work: Arc<ItemWork>,
+    pub(crate) settings: Arc<WorkflowRecord>,
+    pub(crate) live: Arc<Live>,
+}
+
+impl Run {
+    /// Makes a run of journaled items; the queued ones are ready.
+    pub(crate) fn new(
+        record: WorkflowRecord,
+        items: impl IntoIterator<Item = (ItemWork, ItemRecord)>,
+        revision: Revision,
+    ) -> Self {
+        let items: Vec<Item> = items.into_iter().map(Item::new).collect();
+        let waits = |item: &Item| item.record.status == ItemState::Queued;
+        let ready = items.iter().filter(|item| waits(item));
+        Self {
+            id: record.id,
+            revision: watch::Sender::new(revision),
+            began: Instant::now(),
+            ledger: Mutex::default(),
+            state: Mutex::new(State {
+                record: Arc::new(record),
+                counts: Counts::of(items.iter().map(|item| item.record.status)),
+                ready: ready.map(|item| (0, item.record.item)).collect(),
+                items,
+                taken: 0,
+                failed: 0,
+                ended: 0,
+                failed_at: None,
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is to be written of it.
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes who waits, with the journal's revision where it was written.
+    fn wake(&self, revision: Option<Revision>) {
+        self.revision
+            .send_modify(|known| *known = (*known).max(revision.unwrap_or(0)));
+    }
+
+    /// Returns the workflow's id.
+    pub(crate) fn id(&self) -> WorkflowId {
+        self.id
+    }
+
+    /// Returns the workflow's record.
+    pub(crate) fn record(&self) -> Arc<WorkflowRecord> {
+        Arc::clone(&self.state().record)
+    }
+
+    /// Returns a receiver that is woken by every change.
+    pub(crate) fn changes(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+
+    /// Waits until every item has ended.
+    pub(crate) async fn ended(&self) {
+        let mut changes = self.changes();
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = changes.wait_for(|_| self.is_over()).await;
+    }
+
+    /// Returns whether every item has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        let counts = self.counts();
+        counts.queued + counts.running == 0
+    }
+
+    /// Returns the counts now.
+    pub(crate) fn counts(&self) -> Counts {
+        self.state().counts
+    }
+
+    /// Returns the counts and the revision now, and the revision that made the last failure known where this run has
+    /// had one.
+    pub(crate) fn standing(&self) -> (Counts, Revision, Option<Revision>) {
+        let state = self.state();
+        (state.counts, *self.revision.borrow(), state.failed_at)
+    }
+
+    /// Returns how many items have ended without it being journaled yet.
+    pub(crate) fn unsaved(&self) -> usize {
+        let ending = |item: &&Item| matches!(item.phase, Phase::Ending { .. });
+        self.state().items.iter().filter(ending).count()
+    }
+
+    /// Returns what callers are shown.
+    pub(crate) fn view(&self) -> View {
+        let state = self.state();
+        View {
+            record: Arc::clone(&state.record),
+            items: state.items.iter().map(Item::shown).collect(),
+            counts: state.counts,
+            revision: *self.revision.borrow(),
+            eta: self.eta(&state),
+        }
+    }
+
+    /// Returns how much longer it will take at the pace since it was taken up.
+    fn eta(&self, state: &State) -> Option<Duration> {
+        let left = state.counts.queued + state.counts.running;
+        let pace = f64::from(left) / f64::from(state.ended);
+        (left > 0 && state.ended > 0).then(|| self.began.elapsed().mul_f64(pace))
+    }
+}
+
+/// What the dispatcher does.
+impl Run {
+    /// Returns what could start next, without taking it.
+    pub(crate) fn next(&self) -> Next {
+        let state = self.state();
+        let Some(&(_, item)) = state.ready.first() else {
+            return Next::Nothing;
+        };
+        let limit = state.record.settings.max_parallel;
+        if limit.is_some_and(|limit| state.taken >= limit) || state.has_failed_enough() {
+            return Next::Later;
+        }
+        match state.items.get(item as usize) {
+            Some(item) => Next::Item(Arc::clone(&item.work)),
+            None => Next::Nothing,
+        }
+    }
+
+    /// Takes a ready item to start it; false where it is not ready any more.
+    pub(crate) fn claim(&self, item: ItemIndex) -> bool {
+        let mut state = self.state();
+        let claimed = state.leave_ready(item, Phase::Starting(None));
+        state.taken += u32::from(claimed);
+        claimed
+    }
+
+    /// Takes a ready item aside until its repository is free; false where it is not ready any more.
+    pub(crate) fn park(&self, item: ItemIndex) -> bool {
+        self.state().leave_ready(item, Phase::Parked)
+    }
+
+    /// Puts a parked item back in line; false where it does not wait any more.
+    pub(crate) fn put_back(&self, item: ItemIndex) -> bool {
+        let mut state = self.state();
+        let parked = |item: &Item| matches!(item.phase, Phase::Parked);
+        let waits = state.items.get(item as usize).is_some_and(parked);
+        if waits {
+            state.make_ready(item);
+        }
+        waits
+    }
+}
+
+/// What an attempt does.
+impl Run {
+    /// Begins an attempt at a claimed item: it runs from now on.
+    pub(crate) fn begin(&self, item: ItemIndex, pool: &PoolName, grace: Duration) -> Option<Begin> {
+        let mut state = self.state();
+        let enough = state.has_failed_enough().then_some(Stop::MaxFailures);
+        let settings = Arc::clone(&state.record);
+        let begun = state.items.get_mut(item as usize)?;
+        let Phase::Starting(stop) = begun.phase else {
+            return None;
+        };
+        let begin = match stop.max(enough) {
+            Some(why) => {
+                state.taken -= 1;
+                Begin::Stopped(state.end_waiting(item, why)?)
+            }
+            None => {
+                let live = Arc::new(Live::new(grace));
+                let record = begun.next_attempt(pool);
+                begun.record = Arc::new(record.clone());
+                begun.phase = Phase::Live(Arc::clone(&live));
+                begun.tries += 1;
+                let begin = Begin::Begun(Begun {
+                    record,
+                    work: Arc::clone(&begun.work),
+                    settings,
+                    live,
+                });
+                state.counts.shift(ItemState::Queued, ItemState::Running);
+                begin
+            }
+        };
+        drop(state);
+        self.wake(None);
+        Some(begin)
+    }
+
+    /// Takes an attempt that was begun but not started aside, as if it had not been; returns its end, to be journaled,
+    /// where it was stopped meanwhile.
+    pub(crate) fn unbegin(&self, item: ItemIndex) -> Option<ItemRecord> {
+        let mut state = self.state();
+        let place = state.items.get_mut(item as usize)?;
+        let (live, had_slot) = match &place.phase {
+            Phase::Live(live) => (live, true),
+            Phase::Ahead(live) => (live, false),
+            _ => return None,
+        };
+        let stop = live.stopped();
+        place.tries = place.tries.saturating_sub(1);
+        place.phase = Phase::Parked;
+        if had_slot {
+            let record = Arc::make_mut(&mut place.record);
+            record.status = ItemState::Queued;
+            record.attempt = record.attempt.saturating_sub(1);
+            record.started_at = None;
+            state.taken -= 1;
+            state.counts.shift(ItemState::Running, ItemState::Queued);
+        }
+        let ended = stop.and_then(|why| state.end_waiting(item, why));
+        drop(state);
+        self.wake(None);
+        ended
+    }
+
+    /// Returns an item's record as it was when it last changed.
+    pub(crate) fn record_of(&self, item: ItemIndex) -> Option<ItemRecord> {
+        let state = self.state();
+        Some((*state.items.get(item as usize)?.record).clone())
+    }
+
+    /// Notes that an attempt is journaled, as `record`.
+    pub(crate) fn begun(&self, record: &ItemRecord, revision: Revision) {
+        let mut state = self.state();
+        if let Some(item) = state.items.get_mut(record.item as usize)
+            && matches!(item.phase, Phase::Live(_))
+        {
+            item.record = Arc::new(record.clone());
+        }
+        drop(state);
+        self.wake(Some(revision));
+    }
+
+    /// Ends an attempt. Returns what is to be journaled: the end and, where `may_retry` and the item has another attempt
+    /// left, its wait for that.
+    pub(crate) fn end(&self, end: &ItemRecord, may_retry: bool) -> Vec<ItemRecord> {
+        let mut state = self.state();
+        let failed = is_failure(end.status);
+        let retries = state.record.settings.retries;
+        let Some(item) = state.items.get_mut(end.item as usize) else {
+            return Vec::new();
+        };
+        let (stopped, had_slot) = match &item.phase {
+            Phase::Live(live) => (live.stopped().is_some(), true),
+            Phase::Ahead(live) => (live.stopped().is_some(), false),
+            _ => (false, false),
+        };
+        item.failed = None;
+        let left = item.tries <= retries;
+        let again = may_retry && failed && left && !stopped && !state.has_failed_enough();
+        state.failed += u32::from(failed && !again);
+        state.taken -= u32::from(had_slot);
+        let mut records = vec![end.clone()];
+        if again {
+            records.push(ItemRecord {
+                status: ItemState::Queued,
+                ..end.clone()
+            });
+        }
+        state.items[end.item as usize].phase = Phase::Ending {
+            end: Arc::new(end.clone()),
+            again,
+            stop: None,
+        };
+        drop(state);
+        self.wake(None);
+        records
+    }
+
+    /// Notes that the ends of these items are journaled; returns ends that are to be journaled now, of items that were
+    /// stopped while they were about to wait for another attempt.
+    pub(crate) fn journaled(
+        &self,
+        items: impl IntoIterator<Item = ItemIndex>,
+        revision: Option<Revision>,
+    ) -> Vec<ItemRecord> {
+        let mut state = self.state();
+        let mut more = Vec::new();
+        for index in items {
+            more.extend(state.settle(index, revision));
+        }
+        drop(state);
+        self.wake(revision);
+        more
+    }
+
+    /// Returns whether an item is ready.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.state().ready.is_empty()
+    }
+
+    /// Returns whether items of it start or run.
+    pub(crate) fn has_taken(&self) -> bool {
+        self.state().taken > 0
+    }
+
+    /// Returns whether so many items have failed that nothing more may start.
+    pub(crate) fn has_failed_enough(&self) -> bool {
+        self.state().has_failed_enough()
+    }
+}
+
+/// What callers do.
+impl Run {
+    /// Stops items, all if none is named; returns the ends, to be journaled, of those that only waited.
+    pub(crate) fn stop(
+        &self,
+        items: &[ItemIndex],
+        why: Stop,
+        grace: Option<Duration>,
+    ) -> Vec<ItemRecord> {
+        let named: BTreeSet<ItemIndex> = items.iter().copied().collect();
+        let mut state = self.state();
+        let mut ended = Vec::new();
+        for index in 0..u32::try_from(state.items.len()).unwrap_or(u32::MAX) {
+            if !named.is_empty() && !named.contains(&index) {
+                continue;
+            }
+            match &mut state.items[index as usize].phase {
+                Phase::Still => {}
+                Phase::Ahead(live) => live.stop(why, grace),
+                Phase::Live(live) if why.ends_running() => live.stop(why, grace),
+                Phase::Live(_) => {}
+                Phase::Starting(stop) | Phase::Ending { stop, .. } => {
+                    *stop = (*stop).max(Some(why))
+                }
+                Phase::Ready | Phase::Parked => ended.extend(state.end_waiting(index, why)),
+            }
+        }
+        drop(state);
+        self.wake(None);
+        ended
+    }
+
+    /// Stops what runs in this pool.
+    pub(crate) fn stop_pool(&self, pool: &PoolName) {
+        for item in &self.state().items {
+            if let Phase::Live(live) = &item.phase
+                && item.record.pool.as_ref() == Some(pool)
+            {
+                live.stop(Stop::PoolClosed, None);
+            }
+        }
+    }
+
+    /// Returns whether nothing happens to an item now, so that it can be put in line again.
+    pub(crate) fn is_still(&self, item: ItemIndex) -> bool {
+        let still = |item: &Item| matches!(item.phase, Phase::Still);
+        self.state().items.get(item as usize).is_some_and(still)
+    }
+
+    /// Puts items on which nothing happens in line again, as they are journaled already, and lets the workflow run as
+    /// `record` says from now on.
+    pub(crate) fn resume(
+        &self,
+        record: WorkflowRecord,
+        items: impl IntoIterator<Item = (ItemWork, ItemRecord)>,
+        revision: Revision,
+    ) {
+        let mut state = self.state();
+        state.record = Arc::new(record);
+        // Whoever resumes wants it to start, whatever failed before.
+        state.failed = 0;
+        for (work, record) in items {
+            let index = record.item;
+            let Some(item) = state.items.get_mut(index as usize) else {
+                continue;
+            };
+            let old = item.record.status;
+            *item = Item::new((work, record));
+            state.counts.shift(old, ItemState::Queued);
+            state.make_ready(index);
+        }
+        drop(state);
+        self.wake(Some(revision));
+    }
+
+    /// Returns the choice of pools that its items go to.
+    pub(crate) fn filter(&self) -> Filter {
+        self.state().record.settings.filter.clone()
+    }
+}
+
+impl State {
+    fn has_failed_enough(&self) -> bool {
+        let limit = self.record.settings.max_failures;
+        limit.is_some_and(|limit| self.failed >= limit)
+    }
+
+    fn leave_ready(&mut self, index: ItemIndex, phase: Phase) -> bool {
+        let Some(item) = self.items.get_mut(index as usize) else {
+            return false;
+        };
+        let was = self.ready.remove(&(item.tries, index));
+        if was {
+            item.phase = phase;
+        }
+        was
+    }
+
+    fn make_ready(&mut self, index: ItemIndex) {
+        if let Some(item) = self.items.get_mut(index as usize) {
+            item.phase = Phase::Ready;
+            self.ready.insert((item.tries, index));
+        }
+    }
+
+    /// Ends an item that waits, as its last attempt did or else for this reason; returns the end, to be journaled.
+    fn end_waiting(&mut self, index: ItemIndex, why: Stop) -> Option<ItemRecord> {
+        let item = self.items.get_mut(index as usize)?;
+        self.ready.remove(&(item.tries, index));
+        let end = match item.failed.take() {
+            Some(failed) if why != Stop::Closing => failed,
+            _ => Arc::new(unstarted_end(&item.record, why)),
+        };
+        if is_failure(end.status) {
+            self.failed += 1;
+        }
+        item.phase = Phase::Ending {
+            end: Arc::clone(&end),
+            again: false,
+            stop: None,
+        };
+        Some((*end).clone())
+    }
+
+    /// Makes an item's journaled end known; returns the end, to be journaled, of one that was stopped while it was about
+    /// to wait for another attempt.
+    fn settle(&mut self, index: ItemIndex, revision: Option<Revision>) -> Option<ItemRecord> {
+        let item = self.items.get_mut(index as usize)?;
+        let Phase::Ending { end, again, stop } = &item.phase else {
+            return None;
+        };
+        let (end, again, stop) = (Arc::clone(end), *again, *stop);
+        let old = item.record.status;
+        if is_failure(end.status) {
+            self.failed_at = revision.or(self.failed_at);
+        }
+        if !again {
+            item.phase = Phase::Still;
+            self.counts.shift(old, end.status);
+            item.record = end;
+            self.ended += 1;
+            return None;
+        }
+        item.record = Arc::new(ItemRecord {
+            status: ItemState::Queued,
+            ..(*end).clone()
+        });
+        item.failed = Some(end);
+        self.counts.shift(old, ItemState::Queued);
+        match stop {
+            Some(why) => self.end_waiting(index, why),
+            None => {
+                self.make_ready(index);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

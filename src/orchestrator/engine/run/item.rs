@@ -1,0 +1,96 @@
+//! One item of a run, and the phase it is in.
+
+use crate::model::{At, ItemRecord, ItemState, ItemWork, PoolName, Stage};
+use crate::orchestrator::engine::live::{Live, Stop};
+use std::sync::Arc;
+
+/// An item, with what happens to it.
+pub(crate) struct Item {
+    pub(crate) work: Arc<ItemWork>,
+    /// What the journal holds, or will in a moment where it has just begun.
+    pub(crate) record: Arc<ItemRecord>,
+    pub(crate) phase: Phase,
+    /// Attempts it has had since it was put in line.
+    pub(crate) tries: u32,
+    /// How the attempt before ended, while it waits for another one.
+    pub(crate) failed: Option<Arc<ItemRecord>>,
+}
+
+/// What happens to an item now.
+pub(crate) enum Phase {
+    /// Nothing is to happen to it.
+    Still,
+    /// Among those that can start now.
+    Ready,
+    /// Waits for its repository.
+    Parked,
+    /// Has a slot; it begins or, where it was stopped meanwhile, ends in a moment.
+    Starting(Option<Stop>),
+    /// Is prepared, or will be in a moment, and has no slot yet; its record is the one before.
+    Ahead(Arc<Live>),
+    Live(Arc<Live>),
+    /// Its end is being journaled. With `again` it then waits for another attempt, unless it was stopped meanwhile.
+    Ending {
+        end: Arc<ItemRecord>,
+        again: bool,
+        stop: Option<Stop>,
+    },
+}
+
+impl Item {
+    pub(crate) fn new((work, record): (ItemWork, ItemRecord)) -> Self {
+        Self {
+            work: Arc::new(work),
+            phase: match record.status {
+                ItemState::Queued => Phase::Ready,
+                _ => Phase::Still,
+            },
+            record: Arc::new(record),
+            tries: 0,
+            failed: None,
+        }
+    }
+
+    /// Returns the record of the next attempt, begun now.
+    pub(crate) fn next_attempt(&self, pool: &PoolName) -> ItemRecord {
+        let old = &self.record;
+        let mut record = ItemRecord::unstarted(old.item, old.repo.clone(), ItemState::Running);
+        record.attempt = old.attempt + 1;
+        record.pool = Some(pool.clone());
+        record.started_at = Some(At::now());
+        // What the attempt before left is where this one goes on.
+        record.worktree.clone_from(&old.worktree);
+        record.branch.clone_from(&old.branch);
+        record.base_commit.clone_from(&old.base_commit);
+        record.base_branch.clone_from(&old.base_branch);
+        record
+    }
+
+    pub(crate) fn shown(&self) -> Arc<ItemRecord> {
+        let mut record = Arc::clone(&self.record);
+        match &self.phase {
+            Phase::Live(live) => live.overlay(Arc::make_mut(&mut record)),
+            Phase::Ending { .. } => {
+                Arc::make_mut(&mut record).doing = Some("its end is being written down".to_owned());
+            }
+            _ => {}
+        }
+        record
+    }
+}
+
+pub(crate) fn is_failure(status: ItemState) -> bool {
+    matches!(status, ItemState::Failed | ItemState::TimedOut)
+}
+
+/// Returns the end of an item that never got another attempt.
+pub(crate) fn unstarted_end(record: &ItemRecord, why: Stop) -> ItemRecord {
+    let (status, problem) = why.verdict();
+    ItemRecord {
+        status,
+        stage: Some(Stage::Start),
+        cause: Some(problem.message.clone()),
+        error: Some(problem),
+        ..record.clone()
+    }
+}

@@ -1,0 +1,235 @@
+//! The engine with a worker that no config can make: one with a defect.
+
+use super::{Run, Stop};
+use crate::api::{Caller, StartMany, StartOne, WorkflowResult};
+use crate::config::{Config, Overrides, Sources};
+use crate::error::{ErrorKind, Problem};
+use crate::model::{ItemState, PoolName, Work, WorkflowStatus};
+use crate::orchestrator::routing::PoolSpec;
+use crate::orchestrator::routing::pool::Pool;
+use crate::orchestrator::{Orchestrator, Setup};
+use crate::worker::{Capabilities, End, Events, Outcome, Task, Worker};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Panics at its first attempt of an item and does well at any other.
+struct Defective;
+
+impl Worker for Defective {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            tasks: true,
+            commands: true,
+            local: true,
+        }
+    }
+
+    fn check(&self, _: &Work) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    fn check_program(&self, _: &str, _: &str) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    fn run(&self, task: Task, _: Events, _: CancellationToken) -> BoxFuture<'_, Outcome> {
+        async move {
+            assert!(task.attempt > 1, "it slipped");
+            Outcome {
+                end: End::Succeeded,
+                exit_code: None,
+                final_text: None,
+                stdout_tail: String::new(),
+                stderr_tail: String::new(),
+                usage: None,
+            }
+        }
+        .boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), Problem>> {
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+/// Does most items at once and every tenth in [`LONG`]; knows how many it did at the same time.
+#[derive(Clone, Default)]
+struct Gauge(Arc<Mutex<(u32, u32)>>);
+
+/// Longer than a prepared item waits.
+const LONG: Duration = Duration::from_millis(150);
+
+impl Gauge {
+    fn state(&self) -> MutexGuard<'_, (u32, u32)> {
+        self.0.lock().expect("nobody panics")
+    }
+}
+
+impl Worker for Gauge {
+    fn capabilities(&self) -> Capabilities {
+        Defective.capabilities()
+    }
+
+    fn check(&self, _: &Work) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    fn check_program(&self, _: &str, _: &str) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    fn run(&self, task: Task, _: Events, cancel: CancellationToken) -> BoxFuture<'_, Outcome> {
+        async move {
+            {
+                let mut state = self.state();
+                state.0 += 1;
+                state.1 = state.1.max(state.0);
+            }
+            let long = task.item % 10 == 9;
+            let slept = cancel.run_until_cancelled(tokio::time::sleep(LONG));
+            let ran = !long || slept.await.is_some();
+            self.state().0 -= 1;
+            Outcome::of(if ran { End::Succeeded } else { End::Cancelled })
+        }
+        .boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), Problem>> {
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+fn open(dir: &Path) -> Orchestrator {
+    open_with(dir, 1, Arc::new(Defective))
+}
+
+/// Opens a core with so many repositories and one pool of one slot.
+fn open_with(dir: &Path, count: u32, worker: Arc<dyn Worker>) -> Orchestrator {
+    let repos = dir.join("repos");
+    for number in 0..count {
+        let git = repos.join(match number {
+            0 => "r/.git".to_owned(),
+            _ => format!("r{number}/.git"),
+        });
+        for folder in ["objects", "refs/heads"] {
+            std::fs::create_dir_all(git.join(folder)).expect("a folder");
+        }
+        std::fs::write(git.join("HEAD"), "ref: refs/heads/main\n").expect("a file");
+    }
+    let config = Config::load(&Sources {
+        env: Overrides::default(),
+        flags: Overrides::default(),
+        default_file: None,
+        default_state_dir: dir.join("state"),
+        start_dir: repos.clone(),
+        home: None,
+        cores: NonZeroUsize::MIN,
+        path: "".into(),
+    });
+    let core = Orchestrator::open(Setup {
+        config: config.expect("the defaults"),
+        config_file: dir.join("config.toml"),
+        env: Vec::new(),
+        start_dir: repos,
+        home: None,
+        guardian_program: "/nonexistent".into(),
+    });
+    let core = core.expect("the folder is writable");
+    let name: PoolName = "defective".parse().expect("a name");
+    let spec = PoolSpec {
+        name: name.clone(),
+        worker: "command".to_owned(),
+        max_workers: 1,
+        queue: 1,
+        labels: Vec::new(),
+    };
+    let pool = Pool::new(name, "command".to_owned(), worker, None);
+    assert!(core.0.pools.add(spec, pool));
+    core
+}
+
+async fn run(core: &Orchestrator, retries: u32) -> WorkflowResult {
+    let args =
+        json!({"repo": "r", "command": ["true"], "pools": ["defective"], "retries": retries});
+    let args: StartOne = serde_json::from_value(args).expect("arguments");
+    let caller = Caller::new(None, Caller::DEFAULT_WAIT_CAP);
+    core.start_one(args, &caller).await.expect("an answer")
+}
+
+#[tokio::test]
+async fn a_panic_in_an_attempt_ends_that_attempt_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let core = open(dir.path());
+    let failed = run(&core, 0).await;
+    assert_eq!(failed.status, WorkflowStatus::Failed, "{failed:#?}");
+    let error = failed.items[0].error.clone().expect("an error");
+    assert_eq!(error.kind, ErrorKind::Internal);
+    assert!(error.message.contains("it slipped"), "{error}");
+    // Its slot and its repository are free again, and a retry is one like any other.
+    let again = run(&core, 1).await;
+    assert_eq!(again.items[0].status, ItemState::Succeeded, "{again:#?}");
+    assert_eq!(again.items[0].attempt, 2);
+    core.close().await;
+}
+
+/// Starts a run over 40 repositories in a pool of one slot.
+async fn start_all(dir: &Path, gauge: &Gauge) -> (Orchestrator, Arc<Run>) {
+    let core = open_with(dir, 40, Arc::new(gauge.clone()));
+    let args = json!({"repos": ["r*"], "command": ["true"], "pools": ["defective"], "isolation": "in_place", "wait_s": 0});
+    let args: StartMany = serde_json::from_value(args).expect("arguments");
+    let caller = Caller::new(None, Caller::DEFAULT_WAIT_CAP);
+    let started = core.start_many(args, &caller).await.expect("an answer");
+    let run = core.0.engine.run(started.workflow_id).expect("it runs");
+    (core, run)
+}
+
+#[tokio::test]
+async fn what_is_prepared_never_runs_beyond_the_slots_and_is_put_back_in_time() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let gauge = Gauge::default();
+    let (core, run) = start_all(dir.path(), &gauge).await;
+    let mut changes = run.changes();
+    while !run.is_over() {
+        // An item whose end is being written down is told as running and has no slot any more.
+        let (counts, unsaved) = (run.counts(), run.unsaved());
+        assert!(counts.running as usize <= 1 + unsaved, "{counts:?}");
+        changes.changed().await.expect("the run lives");
+    }
+    assert_eq!(gauge.state().1, 1, "one at a time");
+    for item in run.view().items {
+        assert_eq!(
+            (item.status, item.attempt),
+            (ItemState::Succeeded, 1),
+            "{item:?}"
+        );
+        let earlier = core.0.store.attempt(run.id(), item.item, 0).await;
+        assert_eq!(earlier.expect("read"), None);
+    }
+    core.close().await;
+}
+
+#[tokio::test]
+async fn what_is_prepared_ends_when_its_run_is_cancelled() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let gauge = Gauge::default();
+    let (core, run) = start_all(dir.path(), &gauge).await;
+    let mut changes = run.changes();
+    // A long one runs by then, and others are prepared behind it.
+    while run.counts().succeeded < 9 {
+        changes.changed().await.expect("the run lives");
+    }
+    core.0.engine.stop(&run, &[], Stop::Requested, None).await;
+    run.ended().await;
+    let counts = run.counts();
+    assert_eq!(counts.succeeded + counts.cancelled, 40, "{counts:?}");
+    assert!(counts.cancelled >= 29, "{counts:?}");
+    let stored = core.0.store.summary(run.id()).await.expect("read");
+    assert_eq!(stored.expect("it is there").counts, counts);
+    core.close().await;
+}

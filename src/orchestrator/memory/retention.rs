@@ -1,0 +1,257 @@
+//! What the config's retention removes, once at the start and once a day; worktrees and what is in them never.
+
+use crate::config::StoreConfig;
+use crate::error::{Fault, Problem};
+use crate::model::{At, WorkflowId};
+use crate::orchestrator::engine::runs_folder;
+use crate::orchestrator::notices::Notices;
+use crate::store::{Retention, Store};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How long after one look follows the next.
+const EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Keeps the state no longer than configured; clones share what was found.
+#[derive(Clone)]
+pub(crate) struct Keeper {
+    store: Store,
+    keep: Retention,
+    notices: Notices,
+    // A std mutex: copied in and out.
+    last: Arc<Mutex<Option<Result<Removed, Problem>>>>,
+}
+
+/// What one look removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Removed {
+    at: At,
+    workflows: usize,
+    memories: u64,
+    logs: usize,
+}
+
+impl Keeper {
+    pub(crate) fn new(store: Store, config: &StoreConfig, notices: Notices) -> Self {
+        Self {
+            store,
+            keep: Retention {
+                workflows: config.retention,
+                outcomes: config.retention_outcomes,
+                lessons_and_notes: config.retention_notes,
+            },
+            notices,
+            last: Arc::default(),
+        }
+    }
+
+    /// Looks now and every day until `closing`; ends at once where everything is kept.
+    pub(crate) async fn run(&self, closing: CancellationToken) {
+        if self.keep == Retention::default() {
+            return;
+        }
+        loop {
+            let Some(removed) = closing.run_until_cancelled(self.look()).await else {
+                return;
+            };
+            self.note(removed);
+            if closing
+                .run_until_cancelled(tokio::time::sleep(EVERY))
+                .await
+                .is_none()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Removes what is too old.
+    ///
+    /// # Cancel safety
+    ///
+    /// The next look goes on.
+    async fn look(&self) -> Result<Removed, Problem> {
+        let pruned = self.store.prune(self.keep).await;
+        let pruned = pruned.map_err(|error| error.problem())?;
+        Ok(Removed {
+            at: At::now(),
+            workflows: pruned.workflows.len(),
+            memories: pruned.memories,
+            logs: self.remove_logs().await?,
+        })
+    }
+
+    /// Removes the logs of workflows that are older than is kept and that the journal does not have any more, those of
+    /// an earlier look that was cut off included; returns of how many.
+    async fn remove_logs(&self) -> Result<usize, Problem> {
+        let Some(age) = self.keep.workflows else {
+            return Ok(0);
+        };
+        let runs = runs_folder(self.store.state_dir());
+        let mut removed = 0;
+        for (id, logs) in old_logs(runs, age).await.map_err(unreadable)? {
+            let known = self.store.summary(id).await;
+            if known.map_err(|error| error.problem())?.is_some() {
+                continue;
+            }
+            match tokio::fs::remove_dir_all(&logs).await {
+                Ok(()) => removed += 1,
+                // Another server of this state directory was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(unreadable(error)),
+            }
+        }
+        Ok(removed)
+    }
+
+    fn note(&self, removed: Result<Removed, Problem>) {
+        match &removed {
+            Ok(removed) if removed.workflows + removed.logs > 0 || removed.memories > 0 => {
+                self.notices.add(format!("retention: {}", told(removed)));
+            }
+            Ok(_) => {}
+            Err(problem) => tracing::warn!(%problem, "what is too old could not be removed"),
+        }
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(removed);
+    }
+
+    /// Returns what is kept for how long and what was removed last, for people, or why that failed.
+    pub(crate) fn tell(&self) -> Result<String, Problem> {
+        let age = |age: Option<Duration>| match age {
+            Some(age) => humantime::format_duration(age).to_string(),
+            None => "for ever".to_owned(),
+        };
+        let kept = format!(
+            "kept: ended workflows with their logs {}, outcomes {}, lessons and notes {}",
+            age(self.keep.workflows),
+            age(self.keep.outcomes),
+            age(self.keep.lessons_and_notes)
+        );
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            None => Ok(kept),
+            Some(Ok(removed)) => Ok(format!("{kept}; {}", told(removed))),
+            Some(Err(problem)) => Err(problem.clone()),
+        }
+    }
+}
+
+fn told(removed: &Removed) -> String {
+    format!(
+        "removed at {}: {} workflows, {} memories, the logs of {} workflows",
+        removed.at, removed.workflows, removed.memories, removed.logs
+    )
+}
+
+fn unreadable(error: io::Error) -> Problem {
+    let message = format!("old logs cannot be removed: {error}");
+    Problem::new(crate::error::ErrorKind::Unavailable, message)
+}
+
+/// Returns the log folders of workflows that were made longer than `age` ago.
+async fn old_logs(runs: PathBuf, age: Duration) -> io::Result<Vec<(WorkflowId, PathBuf)>> {
+    let mut entries = match tokio::fs::read_dir(&runs).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut old = Vec::new();
+    while let Some(entry) = entries.next_entry().await? {
+        let id: Option<WorkflowId> = entry.file_name().to_str().and_then(|id| id.parse().ok());
+        let made = |id: WorkflowId| At::now().unix_ms().saturating_sub(id.made_at().unix_ms());
+        if let Some(id) = id
+            && u128::try_from(made(id)).is_ok_and(|made| made > age.as_millis())
+        {
+            old.push((id, entry.path()));
+        }
+    }
+    Ok(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{MemoryKind, NewMemory};
+    use crate::store::{Durability, StoreOptions};
+
+    fn keeper(dir: &std::path::Path, retention: Duration) -> Keeper {
+        let store = Store::open(StoreOptions {
+            dir: dir.to_owned(),
+            durability: Durability::Normal,
+        });
+        let config = StoreConfig {
+            dir: dir.to_owned(),
+            durability: Default::default(),
+            retention: Some(retention),
+            retention_outcomes: Some(retention),
+            retention_notes: None,
+        };
+        Keeper::new(
+            store.expect("the folder is writable"),
+            &config,
+            Notices::default(),
+        )
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_is_removed_with_its_logs_and_told() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let keeper = keeper(dir.path(), Duration::from_secs(3_600));
+        let old: WorkflowId = "01D00000000000000000000000".parse().expect("an id of 2019");
+        let logs = |id: &str| runs_folder(dir.path()).join(id).join("0-1");
+        let young = WorkflowId::new().to_string();
+        for id in [old.to_string(), young.clone(), "not-an-id".to_owned()] {
+            std::fs::create_dir_all(logs(&id)).expect("made");
+        }
+        let mut outcome = NewMemory::new(
+            MemoryKind::Outcome,
+            "old",
+            "p".parse().expect("a name"),
+            "worker",
+        );
+        outcome.created_at = At::from_unix_ms(1);
+        let note = NewMemory {
+            kind: MemoryKind::Note,
+            text: "an old note".to_owned(),
+            ..outcome.clone()
+        };
+        let stored = keeper
+            .store
+            .insert_memories(vec![outcome, note], None)
+            .await;
+        let ids = stored.expect("stored").ids;
+        assert_eq!(
+            keeper.tell().expect("nothing failed"),
+            "kept: ended workflows with their logs 1h, outcomes 1h, lessons and notes for ever"
+        );
+
+        keeper.note(keeper.look().await);
+        assert!(!logs(&old.to_string()).exists());
+        assert!(logs(&young).exists() && logs("not-an-id").exists());
+        assert_eq!(keeper.store.memory(ids[0]).await.expect("read"), None);
+        assert!(keeper.store.memory(ids[1]).await.expect("read").is_some());
+        let told = keeper.tell().expect("nothing failed");
+        assert!(
+            told.ends_with(": 0 workflows, 1 memories, the logs of 1 workflows"),
+            "{told}"
+        );
+        let notices = keeper.notices.take();
+        assert!(
+            notices[0].starts_with("retention: removed at "),
+            "{notices:?}"
+        );
+
+        keeper.note(keeper.look().await);
+        assert_eq!(keeper.notices.take(), [""; 0], "nothing more to tell");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_looked_at_where_everything_is_kept() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut keeper = keeper(dir.path(), Duration::from_secs(1));
+        keeper.keep = Retention::default();
+        keeper.run(CancellationToken::new()).await;
+    }
+}

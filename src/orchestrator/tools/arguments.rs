@@ -1,0 +1,245 @@
+//! Checks of arguments: ranges, command lines, names. Limits are errors, never clamps.
+
+use crate::error::{Problem, nearest};
+use crate::model::Work;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// The longest time that is no mistake, in seconds: 30 days.
+pub(crate) const MAX_SECONDS: f64 = 30.0 * 86_400.0;
+
+/// Returns the duration that argument `field` gives in seconds.
+pub(crate) fn seconds(
+    field: &str,
+    value: Option<f64>,
+    range: RangeInclusive<f64>,
+) -> Result<Option<Duration>, Problem> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    if !range.contains(&value) {
+        return Err(Problem::argument(
+            field,
+            format!("{field} is {value}"),
+            format!("{} to {} seconds", range.start(), range.end()),
+        ));
+    }
+    Ok(Some(Duration::from_secs_f64(value)))
+}
+
+/// Returns the count that argument `field` gives.
+pub(crate) fn count(
+    field: &str,
+    value: Option<i64>,
+    range: RangeInclusive<u32>,
+) -> Result<Option<u32>, Problem> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    match u32::try_from(value) {
+        Ok(count) if range.contains(&count) => Ok(Some(count)),
+        _ => Err(Problem::argument(
+            field,
+            format!("{field} is {value}"),
+            format!("{} to {}", range.start(), range.end()),
+        )),
+    }
+}
+
+/// Returns the work that `task` or `command` asks for.
+pub(crate) fn work(task: Option<String>, command: Vec<String>) -> Result<Work, Problem> {
+    const EITHER: &str = "either `task` (a prompt) or `command` (an argv), and one of them";
+    match (task, command.is_empty()) {
+        (Some(_), false) => Err(Problem::argument(
+            "task",
+            "both `task` and `command` are given",
+            EITHER,
+        )),
+        (None, true) => Err(Problem::argument(
+            "command",
+            "neither `task` nor `command` is given",
+            EITHER,
+        )),
+        (Some(task), true) if task.trim().is_empty() => {
+            Err(Problem::argument("task", "the task is empty", "a prompt"))
+        }
+        (Some(task), true) => Ok(Work::Task(task)),
+        (None, false) => argv(command).map(Work::Command),
+    }
+}
+
+/// Checks an argv: no empty program, no NUL, no command line in one word.
+fn argv(command: Vec<String>) -> Result<Vec<String>, Problem> {
+    const ARGV: &str = "one argv: the program, then each argument by itself; no shell reads it";
+    let refuse = |message: String| Err(Problem::argument("command", message, ARGV));
+    if command.iter().any(|word| word.contains('\0')) {
+        return refuse("a word contains a NUL byte".to_owned());
+    }
+    match command.as_slice() {
+        [line] if line.trim().contains(char::is_whitespace) => {
+            let words = shell_words::split(line)
+                .unwrap_or_else(|_| line.split_whitespace().map(str::to_owned).collect());
+            Err(Problem::argument(
+                "command",
+                format!("command has one element with blanks: {line:?}"),
+                ARGV,
+            )
+            .with_hint(format!("write it as {}", json(&words))))
+        }
+        [program, ..] if program.trim().is_empty() => refuse("the program is empty".to_owned()),
+        _ => Ok(command),
+    }
+}
+
+/// Splits the command lines of `setup` or `verify` without a shell.
+pub(crate) fn lines(field: &str, lines: &[String]) -> Result<Vec<Vec<String>>, Problem> {
+    lines
+        .iter()
+        .enumerate()
+        .map(|(number, line)| split(&format!("{field}[{number}]"), field, line))
+        .collect()
+}
+
+const LINE: &str = "command lines that are split without a shell and run in order; all must exit 0";
+
+fn split(place: &str, field: &str, line: &str) -> Result<Vec<String>, Problem> {
+    let refuse = |message: String| Problem::argument(place, message, LINE);
+    if line.contains('\0') {
+        return Err(refuse("the line contains a NUL byte".to_owned()));
+    }
+    if let Some((at, operator)) = shell_operator(line) {
+        let hint = if matches!(operator, "&&" | ";") {
+            let (first, rest) = (line[..at].trim(), line[at + operator.len()..].trim());
+            format!(
+                "give them as lines of their own: {field}: {}",
+                json(&[first, rest])
+            )
+        } else {
+            format!(
+                "no shell reads it; if you want one, say so: {field}: {}",
+                json(&[format!("sh -c {}", shell_words::quote(line))])
+            )
+        };
+        return Err(
+            refuse(format!("{line:?} holds the shell operator {operator}")).with_hint(hint),
+        );
+    }
+    let words = shell_words::split(line)
+        .map_err(|error| refuse(format!("{line:?} cannot be split: {error}")))?;
+    if words.first().is_none_or(String::is_empty) {
+        return Err(refuse("the line is empty".to_owned()));
+    }
+    Ok(words)
+}
+
+/// Returns the first shell operator outside quotes, and where it is.
+fn shell_operator(line: &str) -> Option<(usize, &'static str)> {
+    const OPERATORS: [&str; 6] = ["&&", "||", "|", ";", ">", "<"];
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in line.char_indices() {
+        if escaped {
+            escaped = false;
+            continue;
+        }
+        match (quote, c) {
+            (Some('\''), '\\') => {}
+            (_, '\\') => escaped = true,
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, _) => {
+                let found = OPERATORS.into_iter().find(|op| line[at..].starts_with(op));
+                if let Some(operator) = found {
+                    return Some((at, operator));
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Returns the refusal of a name that is not known, with the nearest one that is.
+pub(crate) fn unknown<'a>(
+    field: &str,
+    what: &str,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str> + Clone,
+    look: &str,
+) -> Problem {
+    const LISTED: usize = 20;
+    let near = nearest(name, known.clone());
+    let mut listed: Vec<&str> = known.into_iter().take(LISTED + 1).collect();
+    if listed.len() > LISTED {
+        listed[LISTED] = "...";
+    }
+    let hint = match near {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => look.to_owned(),
+    };
+    let allowed = if listed.is_empty() {
+        "there is none".to_owned()
+    } else {
+        listed.join(", ")
+    };
+    Problem::argument(field, format!("there is no {what} {name:?}"), allowed).with_hint(hint)
+}
+
+fn json<T: serde::Serialize>(words: &[T]) -> String {
+    serde_json::to_string(words).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_in_one_word_is_refused_with_the_corrected_form() {
+        let problem = work(None, vec!["npm test".into()]).expect_err("refused");
+        assert_eq!(problem.field.as_deref(), Some("command"));
+        assert_eq!(
+            problem.hint.as_deref(),
+            Some("write it as [\"npm\",\"test\"]")
+        );
+        assert!(work(None, vec!["npm".into(), "run test".into()]).is_ok());
+    }
+
+    #[test]
+    fn task_and_command_exclude_each_other_and_one_is_needed() {
+        assert!(work(Some("x".into()), vec!["y".into()]).is_err());
+        assert!(work(None, vec![]).is_err());
+        assert!(work(Some("  ".into()), vec![]).is_err());
+        assert!(work(None, vec![String::new()]).is_err());
+    }
+
+    #[test]
+    fn lines_are_split_and_shell_operators_are_refused_outside_quotes_only() {
+        let split = |line: &str| lines("verify", &[line.to_owned()]);
+        assert_eq!(
+            split("cargo test -- 'a && b'").expect("splits"),
+            [["cargo", "test", "--", "a && b"]]
+        );
+        let problem = split("cargo build && cargo test").expect_err("refused");
+        assert_eq!(problem.field.as_deref(), Some("verify[0]"));
+        assert!(
+            problem
+                .hint
+                .expect("a hint")
+                .contains("[\"cargo build\",\"cargo test\"]")
+        );
+        for line in ["a | b", "a > b", "a; b", "", "  ", "'open", "a\0b"] {
+            assert!(split(line).is_err(), "{line:?}");
+        }
+        assert!(split("grep 'a|b' x\\;y").is_ok());
+    }
+
+    #[test]
+    fn ranges_are_errors_never_clamps() {
+        assert!(seconds("timeout_s", Some(-1.0), 0.0..=10.0).is_err());
+        assert!(seconds("timeout_s", Some(f64::NAN), 0.0..=10.0).is_err());
+        assert!(seconds("timeout_s", Some(1e300), 0.0..=10.0).is_err());
+        assert_eq!(count("retries", Some(3), 0..=10), Ok(Some(3)));
+        assert!(count("retries", Some(-1), 0..=10).is_err());
+        assert!(count("retries", Some(i64::MAX), 0..=10).is_err());
+    }
+}
