@@ -1,6 +1,6 @@
 //! One item of a workflow: what it is to do, and what is known of it.
 
-use super::{At, Attempt, ItemIndex, PoolName};
+use super::{At, Attempt, ItemIndex, PoolName, Risk};
 use crate::error::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -232,6 +232,10 @@ pub struct ItemRecord {
     /// Repositories inside the worktree, submodules included, that hold something no commit of this one keeps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uncommitted: Vec<String>,
+    /// What it did beside plain work on files; apply_changes refuses it unless `allow_risks` names the kinds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(skip)]
+    pub risks: Vec<Risk>,
     /// What `verify` found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyResult>,
@@ -284,6 +288,7 @@ impl ItemRecord {
             worktree: None,
             diff: None,
             uncommitted: Vec::new(),
+            risks: Vec::new(),
             verify: None,
             applied: None,
             undo: None,

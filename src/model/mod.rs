@@ -9,6 +9,7 @@ mod item;
 mod labels;
 mod memory;
 mod peer;
+mod risk;
 mod workflow;
 
 pub use at::At;
@@ -24,6 +25,7 @@ pub use memory::{
     MemoryQuery, NewMemory, Origin, OutboxCounts, OutboxEntry, PeerName, SendFailure,
 };
 pub use peer::{PeerState, Reconciled, SenderState};
+pub use risk::{Risk, RiskKind};
 pub use workflow::{
     BaseRef, Counts, Isolation, OnInterrupt, Settings, WorkflowRecord, WorkflowStatus,
 };
