@@ -6,62 +6,39 @@
 
 mod engine;
 pub mod instants;
+mod logs;
 pub mod memory;
 mod notices;
+mod open;
 mod peers;
+mod pool_names;
 pub mod routing;
 pub mod sync;
 mod tools;
 
-use self::routing::pool::Pool;
-use crate::config::{Config, Durability as ConfiguredDurability, RootsConfig, StoreConfig};
-use crate::error::{Fault, Problem};
-use crate::mcp_client::Launcher;
-use crate::model::PeerName;
-use crate::process::{self, Processes, base_env};
-use crate::repo::{Repos, Setup as ReposSetup};
-use crate::store::{Durability, Remains, Remember, Store, StoreOptions};
+pub use open::{Setup, open_store};
+
+use crate::config::Config;
+use crate::repo::Repos;
+use crate::store::Store;
+use crate::worker::Worker;
 use crate::worker::command::Host;
-use crate::worker::{Worker, kinds};
-use engine::{Engine, Parts};
+use engine::Engine;
+use memory::Memories;
 use memory::retention::Keeper;
-use memory::{Memories, Parts as MemoryParts};
 use notices::Notices;
 use peers::Peers;
-use routing::PoolSpec;
 use routing::pools::Pools;
 use routing::quarantine::Quarantine;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use sync::DeliverySettings;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long running items may take to be stopped and journaled when the server ends.
 const CLOSE_LIMIT: Duration = Duration::from_millis(1_500);
-
-/// How many files and sockets are wanted where tasks go to other servers: each call over HTTP is a socket, and slots are
-/// many. The usual limit is 1024, on macOS 256.
-const OPEN_FILES: u64 = 32_768;
-
-/// What `main` passes in; the core reads no environment.
-pub struct Setup {
-    /// The checked configuration.
-    pub config: Config,
-    /// The file that the config came from or would come from, for hints.
-    pub config_file: PathBuf,
-    /// The server's own environment.
-    pub env: Vec<(OsString, OsString)>,
-    /// The folder the program was started in.
-    pub start_dir: PathBuf,
-    /// The user's home.
-    pub home: Option<PathBuf>,
-    /// The program that is run as the guardian: this one.
-    pub guardian_program: PathBuf,
-}
 
 /// The core's handle; cloning shares it.
 #[derive(Clone)]
@@ -86,131 +63,6 @@ struct Core {
 }
 
 impl Orchestrator {
-    /// Makes the core and begins to open the store in the background; nothing is run.
-    ///
-    /// Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// The state directory cannot be made or locked.
-    pub fn open(setup: Setup) -> Result<Self, Problem> {
-        let Setup {
-            config,
-            config_file,
-            env,
-            start_dir,
-            home,
-            guardian_program,
-        } = setup;
-        let store = open_store(&config.store)?;
-        let path = env
-            .iter()
-            .find(|(name, _)| name == "PATH")
-            .map(|(_, value)| value.clone())
-            .unwrap_or_default();
-        let host = Host {
-            processes: Processes::new(process::Options {
-                guardian_program,
-                hold: store.ownership_lock().ok(),
-            }),
-            path: path.into(),
-            log_cap_bytes: config.limits.log_cap,
-            tail_bytes: config.limits.output_tail,
-            env: env.clone().into(),
-        };
-        let launcher = Launcher {
-            processes: host.processes.clone(),
-            // Not the start folder: a Session-Buddy takes a repository that it runs in for its own session's.
-            cwd: home.clone().unwrap_or_else(|| PathBuf::from("/")),
-        };
-        let roots = match &config.roots {
-            RootsConfig::Given(roots) => roots.clone(),
-            RootsConfig::StartDir { .. } => Vec::new(),
-        };
-        let git = host
-            .find("git", &start_dir)
-            .unwrap_or_else(|_| PathBuf::from("git"));
-        let repos = Repos::new(ReposSetup {
-            roots,
-            start_dir,
-            home,
-            config_file: config_file.clone(),
-            state_dir: store.state_dir().to_owned(),
-            alive: Some(store.ownership_file()),
-            git,
-            env: env.clone(),
-        });
-        if config
-            .workers
-            .values()
-            .any(|worker| worker.kind.is_remote())
-            && let Err(error) = process::raise_open_files(OPEN_FILES)
-        {
-            tracing::warn!(%error, "calls to other servers may run out of sockets");
-        }
-        let mut peers = Peers::new(&config, env.clone(), Some(launcher));
-        let workers = make_workers(&config, &host, &mut peers);
-        let pools = make_pools(&config, &workers);
-        let notices = Notices::default();
-        let tasks = TaskTracker::new();
-        let closing = CancellationToken::new();
-        let quarantine = Quarantine {
-            pools: pools.clone(),
-            patience: config.limits.collect_deadline,
-            tasks: tasks.clone(),
-            closing: closing.clone(),
-        };
-        let memories = Memories::new(MemoryParts {
-            store: store.clone(),
-            peer: peers
-                .memory()
-                .map(|buddy| (PeerName::new(memory::PEER), buddy)),
-            delivery: DeliverySettings::default(),
-            cache: config.cache,
-            collect_deadline: config.limits.collect_deadline,
-            clock: Arc::new(std::time::Instant::now),
-            tasks: tasks.clone(),
-            closing: closing.clone(),
-        });
-        store.remember_interrupted(remains(&pools, &memories));
-        let engine = Engine::start(Parts {
-            store: store.clone(),
-            pools: pools.clone(),
-            quarantine: quarantine.clone(),
-            repos: repos.clone(),
-            line_env: base_env(env, &[], &[]),
-            host: host.clone(),
-            limits: config.limits,
-            notices: notices.clone(),
-            memories: memories.clone(),
-            tasks: tasks.clone(),
-            closing: closing.clone(),
-        });
-        let keeper = Keeper::new(store.clone(), &config.store, notices.clone());
-        let core = Self(Arc::new(Core {
-            config,
-            config_file,
-            store,
-            repos,
-            host,
-            workers,
-            pools,
-            quarantine,
-            peers,
-            memories,
-            engine,
-            notices,
-            keeper,
-            tasks,
-            closing,
-        }));
-        core.watch_neighbours();
-        core.0.memories.resume();
-        let (keeper, closing) = (core.0.keeper.clone(), core.0.closing.clone());
-        core.0.tasks.spawn(async move { keeper.run(closing).await });
-        Ok(core)
-    }
-
     /// Ends the core: nothing new starts, what runs is stopped and journaled as interrupted, the store is closed. Takes
     /// two seconds at most; what was not journaled by then is taken up by the next server.
     pub async fn close(&self) {
@@ -226,78 +78,4 @@ impl Orchestrator {
         };
         let _ = tokio::time::timeout(CLOSE_LIMIT, tidy).await;
     }
-}
-
-/// Returns how items are remembered that a dead server left running.
-fn remains(pools: &Pools, memories: &Memories) -> Remains {
-    let pools = pools.clone();
-    let remember: Remember = Arc::new(move |id, record, work| {
-        let pool = record.pool.as_ref();
-        let pool = pool.and_then(|pool| pools.get(pool.as_str()));
-        memory::outcome(
-            id,
-            record,
-            work,
-            pool.map(|standing| standing.pool.worker_name.clone()),
-        )
-    });
-    Remains {
-        remember: Some(remember),
-        forward_to: memories.forward_to(),
-    }
-}
-
-/// Opens the store that the config names.
-///
-/// # Errors
-///
-/// The state directory cannot be made or locked.
-pub fn open_store(config: &StoreConfig) -> Result<Store, Problem> {
-    let options = StoreOptions {
-        dir: config.dir.clone(),
-        durability: match config.durability {
-            ConfiguredDurability::Full => Durability::Full,
-            ConfiguredDurability::Normal => Durability::Normal,
-        },
-    };
-    Store::open(options).map_err(|error| error.problem())
-}
-
-type Workers = BTreeMap<String, Arc<dyn Worker>>;
-
-fn make_workers(config: &Config, host: &Host, peers: &mut Peers) -> Workers {
-    let made = config
-        .workers
-        .iter()
-        .map(|(name, worker)| (name.clone(), kinds::make(name, worker, host, peers)));
-    made.collect()
-}
-
-fn make_pools(config: &Config, workers: &Workers) -> Pools {
-    let pools = Pools::default();
-    for pool in &config.pools {
-        let Some(worker) = workers.get(&pool.worker) else {
-            continue;
-        };
-        let spec = PoolSpec {
-            name: pool.name.clone(),
-            worker: pool.worker.clone(),
-            max_workers: pool.max_workers,
-            queue: pool.queue,
-            labels: pool.labels.clone(),
-        };
-        let timeout = config
-            .workers
-            .get(&pool.worker)
-            .and_then(|kind| kind.timeout);
-        let made = Pool::new(
-            pool.name.clone(),
-            pool.worker.clone(),
-            Arc::clone(worker),
-            timeout,
-        );
-        // Names are unique in a checked config.
-        pools.add(spec, made);
-    }
-    pools
 }

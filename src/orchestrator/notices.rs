@@ -1,20 +1,21 @@
 //! What callers could not be told when it happened, told with the next answer.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// The most notices that wait; older ones give way, since the newest tell the present state.
 const KEPT: usize = 20;
 
 /// Notices that wait for the next answer; cloning shares them.
 #[derive(Clone, Default)]
-// A std mutex: held to push or take a few texts.
+// The lock is held to push or take a few texts.
 pub(crate) struct Notices(Arc<Mutex<VecDeque<String>>>);
 
 impl Notices {
     /// Adds one.
     pub(crate) fn add(&self, text: String) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.lock();
         if waiting.len() == KEPT {
             waiting.pop_front();
         }
@@ -23,7 +24,7 @@ impl Notices {
 
     /// Takes all, the oldest first.
     pub(crate) fn take(&self) -> Vec<String> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.lock();
         waiting.drain(..).collect()
     }
 }

@@ -1,11 +1,10 @@
 //! The other MCP servers that this one uses, each connected once however many worker kinds name it.
 
-use super::Core;
-use super::memory::{BuddyPool, Collect, PEER, PoolNames};
+use super::memory::PEER;
 use crate::config::{Config, PeerConfig, SessionBuddyConfig};
 use crate::error::{Fault, Problem};
 use crate::mcp_client::{ClientSettings, Endpoint, Launcher, McpClient};
-use crate::model::{At, PoolName};
+use crate::model::At;
 use crate::session_buddy::{PeerError, SessionBuddy, TaskPool};
 use crate::worker::kinds::Servers;
 use crate::worker::remote::{Remote, end_of};
@@ -14,7 +13,6 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The longest that a probe waits; whoever asks usually waits less.
@@ -64,6 +62,13 @@ impl Peers {
     /// Ends all connections at once, and the servers that were started as children, each within `grace`.
     pub(super) async fn close(&self, grace: Duration) {
         join_all(self.clients.values().map(|client| client.close(grace))).await;
+    }
+
+    /// Returns the Session-Buddy that the worker kind `kind` hands its tasks to, with the name by which its memories are
+    /// known; none for other kinds.
+    pub(super) fn of_kind(&self, kind: &str) -> Option<(SessionBuddy, String)> {
+        let buddy = self.buddies.get(self.kinds.get(kind)?)?;
+        Some((buddy.client.clone(), buddy.source.clone()))
     }
 
     fn session_buddy(&mut self, peer: &PeerConfig) -> Buddy {
@@ -170,29 +175,6 @@ impl Remote for BuddyTasks {
             looked.map_err(|error| error.problem())
         }
         .boxed()
-    }
-}
-
-impl PoolNames for Core {
-    fn exists(&self, name: &str) -> bool {
-        self.pools.get(name).is_some()
-    }
-
-    fn all(&self) -> Vec<PoolName> {
-        self.pools.names()
-    }
-
-    /// Returns what asks the server of a pool of kind `session-buddy`. No other kind has a tool that lists memories:
-    /// what its attempts left is in the store.
-    fn collector(&self, name: &PoolName) -> Option<Arc<dyn Collect>> {
-        let pool = self.pools.get(name.as_str())?;
-        let peer = self.peers.kinds.get(&pool.spec.worker)?;
-        let buddy = self.peers.buddies.get(peer)?;
-        Some(Arc::new(BuddyPool {
-            pool: name.clone(),
-            buddy: buddy.client.clone(),
-            source: buddy.source.clone(),
-        }))
     }
 }
 

@@ -23,19 +23,20 @@ pub(super) use live::Stop;
 pub(super) use run::{Run, View};
 pub(super) use workspace::WROTE_IN_READ_ONLY;
 
+use super::logs;
 use super::memory::Memories;
 use super::notices::Notices;
 use super::routing::pools::Pools;
 use super::routing::quarantine::Quarantine;
 use crate::config::Limits;
-use crate::model::{Attempt, ItemIndex, WorkflowId};
+use crate::model::{ItemIndex, WorkflowId};
 use crate::process::Environment;
 use crate::repo::Repos;
 use crate::store::Store;
 use crate::worker::command::Host;
 use dispatch::Queue;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -66,23 +67,6 @@ pub(super) struct Parts {
     pub(super) tasks: TaskTracker,
     /// Fires when the server ends: nothing new starts, what runs is stopped.
     pub(super) closing: CancellationToken,
-}
-
-/// Returns the folder that holds a folder of logs for each workflow, by its id.
-pub(super) fn runs_folder(state_dir: &Path) -> PathBuf {
-    state_dir.join("runs")
-}
-
-/// Returns the folder that an attempt's streams are logged in.
-pub(super) fn attempt_logs(
-    state_dir: &Path,
-    id: WorkflowId,
-    item: ItemIndex,
-    attempt: Attempt,
-) -> PathBuf {
-    runs_folder(state_dir)
-        .join(id.to_string())
-        .join(format!("{item}-{attempt}"))
 }
 
 struct Inner {
@@ -199,7 +183,7 @@ impl Engine {
 
     /// Returns the folder that an attempt's streams are logged in.
     pub(super) fn logs(&self, id: WorkflowId, item: ItemIndex, attempt: u32) -> PathBuf {
-        attempt_logs(self.store.state_dir(), id, item, attempt)
+        logs::of_attempt(self.store.state_dir(), id, item, attempt)
     }
 
     /// Stops a run when its own time is over.

@@ -1,19 +1,19 @@
-//! A cache of answers that are costly to get: bounded in bytes, each entry with its own expiry, one load at a time for
-//! each key.
+//! A cache of answers: bounded in bytes, an expiry per entry, and at most one load per key at a time (single-flight).
 //!
-//! Storage and eviction are `mini-moka`'s; expiry goes by a clock that is passed in, and single-flight is this module's
-//! own. Not responsible for what a key holds: it must hold all that changes the answer.
+//! `mini-moka` stores and evicts; expiry follows a clock that the caller passes in, and single-flight is implemented here,
+//! since `mini-moka` has none. Not responsible for the key: it must contain everything that changes the answer.
 
 use mini_moka::sync::{Cache as Moka, ConcurrentCacheExt};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// Tells the time; tests pass one that they step.
+/// The source of the present time; tests pass a clock that they advance.
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
 /// How long an entry lives unless it is told otherwise.
@@ -22,7 +22,7 @@ pub const DEFAULT_TTL: Duration = Duration::from_secs(5 * 60);
 /// What an entry costs beside its key and value: the map's slot, the queues' nodes and the sketch, rounded up.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
 
-/// How an answer was come by.
+/// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     /// It was in the cache.
@@ -40,7 +40,7 @@ pub struct Hit<V> {
     pub value: Arc<V>,
     /// How long ago it was stored.
     pub age: Duration,
-    /// How it was come by.
+    /// Where it came from.
     pub how: How,
 }
 
@@ -77,9 +77,9 @@ pub struct SearchCache<K, V, E> {
     stored: Moka<K, Stored<V>>,
     clock: Clock,
     ttl: Duration,
-    /// The loads under way. A std mutex: it is held for a map operation only, never across an await.
+    /// The loads under way. The lock is held for a map operation only, never across an await.
     flights: Mutex<HashMap<K, Arc<Flight<V, E>>>>,
-    /// When expired entries are looked for next. A std mutex: held to compare two instants.
+    /// When expired entries are looked for next. The lock is held to compare two instants.
     next_sweep: Mutex<Instant>,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -101,7 +101,7 @@ impl<V> Clone for Stored<V> {
     }
 }
 
-/// One load: whoever holds the permit runs it; closed once there is an outcome.
+/// One load in progress (single-flight): the holder of the permit leads it; the semaphore closes when it has an outcome.
 struct Flight<V, E> {
     lead: Semaphore,
     outcome: OnceLock<Result<Stored<V>, E>>,
@@ -169,18 +169,18 @@ where
         if let Some(hit) = self.get(&key) {
             return Ok(hit);
         }
-        let seat = match self.board(key) {
-            Boarded::Stored(hit) => return Ok(hit),
-            Boarded::Seat(seat) => seat,
+        let call = match self.join(key) {
+            Joined::Stored(hit) => return Ok(hit),
+            Joined::Flight(call) => call,
         };
-        // An error is the sign that the flight has landed while this call waited.
-        if let Ok(_lead) = seat.flight.lead.acquire().await {
+        // The semaphore is closed once the flight has an outcome.
+        if let Ok(_lead) = call.flight.lead.acquire().await {
             self.misses.fetch_add(1, Ordering::Relaxed);
             let outcome = load.await.map(|value| self.stamp(value, self.ttl));
-            self.land(&seat, outcome.clone());
+            self.land(&call, outcome.clone());
             return outcome.map(|stored| self.hit(stored, How::Loaded));
         }
-        let outcome = seat.flight.outcome.get();
+        let outcome = call.flight.outcome.get();
         let outcome = outcome.expect("a flight is closed after its outcome is set");
         self.coalesced.fetch_add(1, Ordering::Relaxed);
         outcome
@@ -211,7 +211,7 @@ where
     /// Stores an answer that expires after `ttl`; one that is being loaded now will not replace it.
     pub fn insert_for(&self, key: K, value: V, ttl: Duration) {
         let stored = self.stamp(value, ttl);
-        let mut flights = self.lock_flights();
+        let mut flights = self.flights.lock();
         flights.remove(&key);
         self.stored.insert(key, stored);
         drop(flights);
@@ -220,14 +220,14 @@ where
 
     /// Removes the answer for `key`; one that is being loaded now will not be kept.
     pub fn invalidate(&self, key: &K) {
-        let mut flights = self.lock_flights();
+        let mut flights = self.flights.lock();
         flights.remove(key);
         self.stored.invalidate(key);
     }
 
     /// Removes all answers, those being loaded now too, and returns how many there were.
     pub fn clear(&self) -> u64 {
-        let mut flights = self.lock_flights();
+        let mut flights = self.flights.lock();
         flights.clear();
         let removed = self.remove_where(|_| true);
         self.stored.sync();
@@ -254,14 +254,14 @@ where
         }
     }
 
-    fn board(&self, key: K) -> Boarded<'_, K, V, E> {
-        let mut flights = self.lock_flights();
+    fn join(&self, key: K) -> Joined<'_, K, V, E> {
+        let mut flights = self.flights.lock();
         let flight = match flights.get(&key) {
             Some(flight) => Arc::clone(flight),
             None => {
                 // A load may have landed since the first look, and landing takes this lock.
                 if let Some(hit) = self.get(&key) {
-                    return Boarded::Stored(hit);
+                    return Joined::Stored(hit);
                 }
                 let flight = Arc::new(Flight {
                     lead: Semaphore::new(1),
@@ -271,26 +271,26 @@ where
                 flight
             }
         };
-        Boarded::Seat(Seat {
+        Joined::Flight(Call {
             flights: &self.flights,
             key,
             flight,
         })
     }
 
-    /// Gives the outcome to all who wait, and keeps it if it is an answer that nobody invalidated meanwhile.
-    fn land(&self, seat: &Seat<'_, K, V, E>, outcome: Result<Stored<V>, E>) {
-        let mut flights = self.lock_flights();
-        if is_current(&flights, seat) {
+    /// Hands the outcome to all waiting calls; stores an answer unless it was invalidated during the load.
+    fn land(&self, call: &Call<'_, K, V, E>, outcome: Result<Stored<V>, E>) {
+        let mut flights = self.flights.lock();
+        if is_current(&flights, call) {
             if let Ok(stored) = &outcome {
-                self.stored.insert(seat.key.clone(), stored.clone());
+                self.stored.insert(call.key.clone(), stored.clone());
             }
-            flights.remove(&seat.key);
+            flights.remove(&call.key);
         }
         drop(flights);
-        let set = seat.flight.outcome.set(outcome);
+        let set = call.flight.outcome.set(outcome);
         debug_assert!(set.is_ok(), "only the leader lands, and once");
-        seat.flight.lead.close();
+        call.flight.lead.close();
         self.sweep_if_due();
     }
 
@@ -311,13 +311,10 @@ where
         }
     }
 
-    /// Removes expired entries, once in a time to live, so that none is kept for ever though nobody asks for it.
+    /// Removes expired entries once per time to live, so that an entry nobody asks for again does not stay.
     fn sweep_if_due(&self) {
         let now = (self.clock)();
-        let mut next = self
-            .next_sweep
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next_sweep.lock();
         if now < *next {
             return;
         }
@@ -342,46 +339,42 @@ where
         }
         keys.len() as u64
     }
-
-    fn lock_flights(&self) -> MutexGuard<'_, HashMap<K, Arc<Flight<V, E>>>> {
-        // Nothing panics while it is held, and a map without an entry only costs a load.
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-enum Boarded<'a, K: Hash + Eq, V, E> {
+/// The start of a call that found nothing in the cache.
+enum Joined<'a, K: Hash + Eq, V, E> {
     Stored(Hit<V>),
-    Seat(Seat<'a, K, V, E>),
+    Flight(Call<'a, K, V, E>),
 }
 
-/// A call's part in a flight; the last to leave one that never landed takes it off the map.
-struct Seat<'a, K: Hash + Eq, V, E> {
+/// One call waiting for a flight or leading it. The last call to drop a flight without an outcome removes it from the map.
+struct Call<'a, K: Hash + Eq, V, E> {
     flights: &'a Mutex<HashMap<K, Arc<Flight<V, E>>>>,
     key: K,
     flight: Arc<Flight<V, E>>,
 }
 
-impl<K: Hash + Eq, V, E> Drop for Seat<'_, K, V, E> {
+impl<K: Hash + Eq, V, E> Drop for Call<'_, K, V, E> {
     fn drop(&mut self) {
         if self.flight.outcome.get().is_some() {
             return;
         }
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        // Seats are taken under this lock, so two references, the map's and this one, are all there are.
+        let mut flights = self.flights.lock();
+        // Calls join under this lock, so a count of two means the map and this call.
         if is_current(&flights, self) && Arc::strong_count(&self.flight) == 2 {
             flights.remove(&self.key);
         }
     }
 }
 
-/// Returns whether a seat's flight is the one that new calls would join: it was not invalidated.
+/// Returns whether new calls would join this call's flight, that is, whether it was not invalidated.
 fn is_current<K: Hash + Eq, V, E>(
     flights: &HashMap<K, Arc<Flight<V, E>>>,
-    seat: &Seat<'_, K, V, E>,
+    call: &Call<'_, K, V, E>,
 ) -> bool {
     flights
-        .get(&seat.key)
-        .is_some_and(|flight| Arc::ptr_eq(flight, &seat.flight))
+        .get(&call.key)
+        .is_some_and(|flight| Arc::ptr_eq(flight, &call.flight))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::api::{
     AggregateMemory, AggregateMemoryResult, Caller, Collected, Forwarding, PoolCollection,
     PoolOutcome, Progress,
 };
-use crate::error::{ErrorKind, Fault, Problem};
+use crate::error::{ErrorKind, Problem};
 use crate::model::{At, MemoryId, NewMemory, PeerName, PoolName};
 use crate::orchestrator::instants;
 use crate::orchestrator::sync::forwarding::Forwarding as Sender;
@@ -135,8 +135,7 @@ impl Memories {
     ) -> Result<Vec<PoolName>, Problem> {
         if asked.is_empty() {
             let mut pools = names.all();
-            let left = self.0.store.collectable_pools(since).await;
-            let left = left.map_err(|error| error.problem())?;
+            let left = self.0.store.collectable_pools(since).await?;
             pools.extend(left.into_iter().filter(|pool| !names.exists(pool.as_str())));
             return Ok(pools);
         }
@@ -158,8 +157,7 @@ impl Memories {
                 "true with a [session_buddy] in the config and without `forward` false",
             ));
         };
-        let requeued = self.0.store.requeue_dead(sender.peer().clone()).await;
-        let requeued = requeued.map_err(|error| error.problem())?;
+        let requeued = self.0.store.requeue_dead(sender.peer().clone()).await?;
         if !requeued.is_empty() {
             self.stored();
         }
@@ -183,7 +181,7 @@ impl Memories {
                 .0
                 .store
                 .outbox_counts_of(sender.peer().clone(), ids.clone());
-            if counts.await.map_err(|error| error.problem())?.open() == 0 {
+            if counts.await?.open() == 0 {
                 break;
             }
             status.mark_unchanged();
@@ -225,7 +223,7 @@ impl Memories {
             Some(peer) => self.0.store.outbox_counts(peer.clone()).await,
             None => Ok(Default::default()),
         };
-        let counts = counts.map_err(|error| error.problem())?;
+        let counts = counts?;
         let down_since = match sender {
             Some(sender) => sender.sender_state().await?.down_since,
             None => None,
@@ -325,8 +323,7 @@ impl Job {
                 let (store, to) = (&job.memories.0.store, job.forward_to.clone());
                 let batch = store
                     .collect_memories(pool, job.since, after, BATCH, to)
-                    .await;
-                let batch = batch.map_err(|error| error.problem())?;
+                    .await?;
                 tally.add(batch.new, batch.duplicate, 0);
                 Ok(batch.next)
             });
@@ -362,8 +359,7 @@ impl Job {
             let job = self.clone();
             let kept = self.batch(target, move |mut tally| async move {
                 let (store, to) = (&job.memories.0.store, job.forward_to.clone());
-                let report = store.insert_memories(batch, to).await;
-                let report = report.map_err(|error| error.problem())?;
+                let report = store.insert_memories(batch, to).await?;
                 let known = if at_peer { u64::from(report.new) } else { 0 };
                 tally.add(report.new_ids, u64::from(report.duplicate), known);
                 Ok(())
@@ -423,7 +419,7 @@ async fn figures(
         Some(peer) if new > 0 => store.outbox_counts_of(peer, tally.new.clone()).await,
         _ => Ok(Default::default()),
     };
-    let counts = counts.map_err(|error| error.problem())?;
+    let counts = counts?;
     let forwarded = (counts.acked + tally.at_peer).min(new);
     let failed = counts.dead.min(new - forwarded);
     Ok(Collected {

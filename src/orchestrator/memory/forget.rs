@@ -2,7 +2,7 @@
 
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{MemoryId, MemoryKind};
-use crate::orchestrator::engine::attempt_logs;
+use crate::orchestrator::logs;
 use crate::store::{Forgotten, Store};
 use std::io;
 
@@ -21,16 +21,16 @@ use std::io;
 ///
 /// Calling this again finishes it.
 pub async fn forget(store: &Store, id: MemoryId) -> Result<Option<Forgotten>, Problem> {
-    let memory = store.memory(id).await.map_err(|error| error.problem())?;
+    let memory = store.memory(id).await?;
     let attempt = memory
         .filter(|memory| memory.kind == MemoryKind::Outcome)
         .and_then(|memory| Some((memory.workflow?, memory.item?, memory.attempt?)));
     // Before the memory, which is the only way to find them.
     if let Some((workflow, item, attempt)) = attempt {
-        let logs = attempt_logs(store.state_dir(), workflow, item, attempt);
-        match tokio::fs::remove_dir_all(&logs).await {
+        let folder = logs::of_attempt(store.state_dir(), workflow, item, attempt);
+        match tokio::fs::remove_dir_all(&folder).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let message = format!("{} cannot be removed: {error}", logs.display());
+                let message = format!("{} cannot be removed: {error}", folder.display());
                 return Err(Problem::new(ErrorKind::Unavailable, message)
                     .with_hint("remove the folder yourself, then forget the memory again"));
             }

@@ -2,7 +2,7 @@
 
 use super::Memories;
 use crate::api::{Check, HealthStatus};
-use crate::error::{Fault, Problem};
+use crate::error::Problem;
 use crate::model::{
     DeadLetter, MemoryId, OutboxCounts, PeerName, PeerState, Reconciled, SenderState,
 };
@@ -61,15 +61,11 @@ struct State {
 
 async fn state_of(forwarding: &Forwarding) -> Result<State, Problem> {
     let (store, peer) = (&forwarding.forwarder().store, forwarding.peer().clone());
-    let fault = |error: crate::store::StoreError| error.problem();
     Ok(State {
         sender: forwarding.sender_state().await?,
-        known: store.peer_state(peer.clone()).await.map_err(fault)?,
-        counts: store.outbox_counts(peer.clone()).await.map_err(fault)?,
-        dead: store
-            .dead_letters(peer.clone(), NAMED)
-            .await
-            .map_err(fault)?,
+        known: store.peer_state(peer.clone()).await?,
+        counts: store.outbox_counts(peer.clone()).await?,
+        dead: store.dead_letters(peer.clone(), NAMED).await?,
         peer,
     })
 }
@@ -186,7 +182,7 @@ async fn asked(forwarding: &Forwarding) -> Result<String, Problem> {
         id: MemoryId::new(),
     };
     let looked = forwarder.buddy.is_there(&nothing, deadline).await;
-    looked.map_err(|error| error.problem())?;
+    looked?;
     // What it finds or why it does not is a check of its own.
     let _ = forwarder.reconcile(deadline).await;
     let door = match info.door {

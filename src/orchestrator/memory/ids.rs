@@ -4,7 +4,7 @@ use super::Memories;
 use super::page::{HITS_BYTES, Position};
 use super::search::{hit_of, local_source};
 use crate::api::{CrossPoolSearchResult, Hit};
-use crate::error::{ErrorKind, Fault, Problem};
+use crate::error::{ErrorKind, Problem};
 use crate::model::{MemoryId, MemoryPage};
 
 /// How many memories one call may name.
@@ -25,7 +25,7 @@ impl Memories {
         let (mut hits, mut room, mut known) = (Vec::new(), HITS_BYTES, position.skip > 0);
         while position.skip < ids.len() && room >= LEAST_ROOM {
             let memory = self.0.store.memory(ids[position.skip]).await;
-            if let Some(memory) = memory.map_err(|error| error.problem())? {
+            if let Some(memory) = memory? {
                 known = true;
                 let text = memory.text.clone();
                 let mut hit = hit_of(&memory);

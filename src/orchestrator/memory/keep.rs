@@ -2,7 +2,7 @@
 
 use super::{Memories, PoolNames, unknown_pool};
 use crate::api::{Forwarding, Remember, RememberResult};
-use crate::error::{ErrorKind, Fault, Problem};
+use crate::error::{ErrorKind, Problem};
 use crate::model::{MemoryKind, NewMemory};
 use crate::redact::redact;
 
@@ -54,8 +54,11 @@ impl Memories {
             Some(_) => Forwarding::Pending,
             None => Forwarding::Off,
         };
-        let report = self.0.store.insert_memories(vec![memory], forward_to).await;
-        let report = report.map_err(|error| error.problem())?;
+        let report = self
+            .0
+            .store
+            .insert_memories(vec![memory], forward_to)
+            .await?;
         self.stored();
         let id = report
             .ids

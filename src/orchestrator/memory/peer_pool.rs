@@ -1,7 +1,7 @@
 //! Collecting from a pool whose workers are a Session-Buddy: what that server was told by others.
 
 use super::Collect;
-use crate::error::{Fault, Problem};
+use crate::error::Problem;
 use crate::model::{At, MemoryKind, NewMemory, PoolName};
 use crate::session_buddy::{Marker, PeerItem, SessionBuddy};
 use futures_util::FutureExt;
@@ -30,7 +30,7 @@ impl Collect for BuddyPool {
     ) -> BoxFuture<'_, Result<Vec<NewMemory>, Problem>> {
         async move {
             let listing = self.buddy.list_all(deadline.into_std()).await;
-            let items = listing.map_err(|error| error.problem())?.items;
+            let items = listing?.items;
             Ok(items.into_iter().map(|item| self.told(item)).collect())
         }
         .boxed()

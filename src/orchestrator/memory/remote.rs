@@ -5,7 +5,8 @@ use crate::api::{SourceAnswer, SourceStatus};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{At, PeerName};
 use crate::session_buddy::{PeerHit, SessionBuddy};
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
@@ -37,7 +38,7 @@ pub(super) struct Remote {
     pub(super) tasks: TaskTracker,
     /// How long a call waits for the answer.
     pub(super) patience: Duration,
-    // A std mutex: copied in and out.
+    // Held only to copy the value in or out.
     pub(super) failing_since: Arc<Mutex<Option<At>>>,
 }
 
@@ -127,10 +128,8 @@ impl Remote {
         }
     }
 
-    fn failing(&self) -> std::sync::MutexGuard<'_, Option<At>> {
-        self.failing_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn failing(&self) -> parking_lot::MutexGuard<'_, Option<At>> {
+        self.failing_since.lock()
     }
 }
 

@@ -1,14 +1,15 @@
 //! What the config's retention removes, once at the start and once a day; worktrees and what is in them never.
 
 use crate::config::StoreConfig;
-use crate::error::{Fault, Problem};
+use crate::error::Problem;
 use crate::model::{At, WorkflowId};
-use crate::orchestrator::engine::runs_folder;
+use crate::orchestrator::logs;
 use crate::orchestrator::notices::Notices;
 use crate::store::{Retention, Store};
+use parking_lot::Mutex;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +22,7 @@ pub(crate) struct Keeper {
     store: Store,
     keep: Retention,
     notices: Notices,
-    // A std mutex: copied in and out.
+    // Held only to copy the value in or out.
     last: Arc<Mutex<Option<Result<Removed, Problem>>>>,
 }
 
@@ -74,8 +75,7 @@ impl Keeper {
     ///
     /// The next look goes on.
     async fn look(&self) -> Result<Removed, Problem> {
-        let pruned = self.store.prune(self.keep).await;
-        let pruned = pruned.map_err(|error| error.problem())?;
+        let pruned = self.store.prune(self.keep).await?;
         Ok(Removed {
             at: At::now(),
             workflows: pruned.workflows.len(),
@@ -90,11 +90,11 @@ impl Keeper {
         let Some(age) = self.keep.workflows else {
             return Ok(0);
         };
-        let runs = runs_folder(self.store.state_dir());
+        let runs = logs::folder(self.store.state_dir());
         let mut removed = 0;
         for (id, logs) in old_logs(runs, age).await.map_err(unreadable)? {
             let known = self.store.summary(id).await;
-            if known.map_err(|error| error.problem())?.is_some() {
+            if known?.is_some() {
                 continue;
             }
             match tokio::fs::remove_dir_all(&logs).await {
@@ -115,7 +115,7 @@ impl Keeper {
             Ok(_) => {}
             Err(problem) => tracing::warn!(%problem, "what is too old could not be removed"),
         }
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(removed);
+        *self.last.lock() = Some(removed);
     }
 
     /// Returns what is kept for how long and what was removed last, for people, or why that failed.
@@ -130,7 +130,7 @@ impl Keeper {
             age(self.keep.outcomes),
             age(self.keep.lessons_and_notes)
         );
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.last.lock();
         match &*last {
             None => Ok(kept),
             Some(Ok(removed)) => Ok(format!("{kept}; {}", told(removed))),
@@ -200,7 +200,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let keeper = keeper(dir.path(), Duration::from_secs(3_600));
         let old: WorkflowId = "01D00000000000000000000000".parse().expect("an id of 2019");
-        let logs = |id: &str| runs_folder(dir.path()).join(id).join("0-1");
+        let logs = |id: &str| logs::folder(dir.path()).join(id).join("0-1");
         let young = WorkflowId::new().to_string();
         for id in [old.to_string(), young.clone(), "not-an-id".to_owned()] {
             std::fs::create_dir_all(logs(&id)).expect("made");

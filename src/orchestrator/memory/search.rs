@@ -8,7 +8,7 @@ use super::{Memories, PoolNames, unknown_pool};
 use crate::api::{
     CrossPoolSearch, CrossPoolSearchResult, Hit, Matched, SourceAnswer, SourceStatus,
 };
-use crate::error::{Fault, Problem};
+use crate::error::Problem;
 use crate::model::{At, Memory, MemoryHit, MemoryId, MemoryPage, MemoryQuery, PoolName};
 use crate::orchestrator::instants;
 use crate::session_buddy::PeerHit;
@@ -99,7 +99,7 @@ impl Memories {
                 let mut query = search.query.clone();
                 query.limit = FUSED;
                 let (told, local) = tokio::join!(told, self.0.store.find_memories(query));
-                let local = local.map_err(|error| error.problem())?;
+                let local = local?;
                 let answer = self.fused(search, local, &told).await?;
                 Ok((answer, Some(told)))
             }
@@ -181,15 +181,14 @@ impl Memories {
             ..MemoryQuery::default()
         };
         let page = self.0.store.find_memories(query).await;
-        Ok(!page.map_err(|error| error.problem())?.hits.is_empty())
+        Ok(!page?.hits.is_empty())
     }
 
     /// Answers from the store alone, page by page.
     async fn local(&self, search: Search, off: bool) -> Result<CrossPoolSearchResult, Problem> {
         let mut query = search.query.clone();
         query.limit = u32::try_from(search.position.skip + search.limit).unwrap_or(u32::MAX);
-        let page = self.0.store.find_memories(query).await;
-        let page = page.map_err(|error| error.problem())?;
+        let page = self.0.store.find_memories(query).await?;
         let mut sources = vec![local_source(&page)];
         if off {
             sources.push(SourceAnswer::new(super::PEER, SourceStatus::Off));
@@ -243,12 +242,11 @@ impl Memories {
     /// Returns the peer's hits, ours with what the store has of them, without those that the filters keep out.
     async fn known(&self, search: &Search, hits: &[PeerHit]) -> Result<Vec<Found>, Problem> {
         let ids: Vec<MemoryId> = hits.iter().filter_map(id_of).collect();
-        let forgotten = self.0.store.forgotten(ids.clone()).await;
-        let forgotten = forgotten.map_err(|error| error.problem())?;
+        let forgotten = self.0.store.forgotten(ids.clone()).await?;
         let mut ours: HashMap<MemoryId, MemoryHit> = HashMap::new();
         for &id in &ids {
             let memory = self.0.store.memory(id).await;
-            if let Some(memory) = memory.map_err(|error| error.problem())? {
+            if let Some(memory) = memory? {
                 let hit = MemoryHit {
                     memory,
                     score: 0.0,

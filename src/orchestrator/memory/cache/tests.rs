@@ -17,12 +17,12 @@ impl Stepped {
     }
 
     fn step(&self, by: Duration) {
-        *self.0.lock().expect("no panic while locked") += by;
+        *self.0.lock() += by;
     }
 
     fn clock(&self) -> Clock {
         let now = Arc::clone(&self.0);
-        Arc::new(move || *now.lock().expect("no panic while locked"))
+        Arc::new(move || *now.lock())
     }
 }
 
@@ -116,7 +116,7 @@ async fn a_hundred_identical_misses_are_one_load() {
     }
     // The load ends once all the others wait for it: the map and each call hold the flight.
     let all_wait = || {
-        let flights = cache.flights.lock().expect("no panic while locked");
+        let flights = cache.flights.lock();
         flights
             .values()
             .any(|flight| Arc::strong_count(flight) == 101)
@@ -131,13 +131,7 @@ async fn a_hundred_identical_misses_are_one_load() {
     assert_eq!((how(How::Loaded), how(How::Coalesced)), (1, 99));
     let stats = cache.stats();
     assert_eq!((stats.hits, stats.misses, stats.coalesced), (0, 1, 99));
-    assert!(
-        cache
-            .flights
-            .lock()
-            .expect("no panic while locked")
-            .is_empty()
-    );
+    assert!(cache.flights.lock().is_empty());
 }
 
 #[tokio::test]
@@ -173,18 +167,9 @@ async fn a_load_dropped_with_nobody_waiting_leaves_nothing_behind() {
     let (cache, _) = cache();
     let mut load = Box::pin(cache.get_or_load("q".into(), std::future::pending()));
     assert!(futures_util::poll!(&mut load).is_pending());
-    assert_eq!(
-        cache.flights.lock().expect("no panic while locked").len(),
-        1
-    );
+    assert_eq!(cache.flights.lock().len(), 1);
     drop(load);
-    assert!(
-        cache
-            .flights
-            .lock()
-            .expect("no panic while locked")
-            .is_empty()
-    );
+    assert!(cache.flights.lock().is_empty());
 }
 
 #[tokio::test]
