@@ -7,7 +7,7 @@
 mod harness;
 
 use harness::{Bench, Unit};
-use mahavishnu::process::{Job, Options, Processes};
+use mahavishnu::process::{Job, Options, Processes, Program};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -83,10 +83,12 @@ async fn piped() -> bool {
 
 async fn guarded(processes: Processes) -> bool {
     let job = Job {
-        program: PROGRAM.into(),
-        args: Vec::new(),
-        cwd: "/".into(),
-        env: std::env::vars_os().collect(),
+        program: Program {
+            program: PROGRAM.into(),
+            args: Vec::new(),
+            cwd: "/".into(),
+            env: std::env::vars_os().collect(),
+        },
         stdin: None,
         stdout_log: "/nonexistent/stdout".into(),
         stderr_log: "/nonexistent/stderr".into(),

@@ -1,7 +1,7 @@
 //! A server that runs as a child process: its own group, its stderr kept for error messages, its end.
 
 use super::error::chain;
-use crate::process::{Processes, Program, SpawnError, Talking, find_program};
+use crate::process::{Child, Ended, Processes, Program, SpawnError, find_program};
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub struct Launcher {
 /// Dropping it kills the group.
 #[derive(Debug)]
 pub(super) struct ChildGroup {
-    talking: Talking,
+    program: Child,
     stderr: Arc<Mutex<VecDeque<u8>>>,
     // Ends with the child; aborted when this is dropped.
     drain: JoinSet<()>,
@@ -51,7 +51,7 @@ impl ChildGroup {
         let path = path.map(|(_, value)| value.as_str()).unwrap_or_default();
         let program = find_program(OsStr::new(program), OsStr::new(path), &launcher.cwd)?;
         let text = |part: &String| OsString::from(part);
-        let (talking, pipes) = launcher.processes.talk(Program {
+        let (child, pipes) = launcher.processes.talk(Program {
             program,
             args: argv.iter().skip(1).map(text).collect(),
             cwd: launcher.cwd.clone(),
@@ -65,7 +65,7 @@ impl ChildGroup {
         let mut drain = JoinSet::new();
         drain.spawn(keep_tail(pipes.stderr, Arc::clone(&stderr)));
         let started = Self {
-            talking,
+            program: child,
             stderr,
             drain,
         };
@@ -77,7 +77,7 @@ impl ChildGroup {
     pub(super) async fn last_words(mut self) -> String {
         // Its pipes break before its last words were read here.
         const WAIT: Duration = Duration::from_millis(500);
-        if let Ok(Err(never_ran)) = timeout(WAIT, self.talking.ended()).await {
+        if let Ok(Ended::NotSpawned(never_ran)) = timeout(WAIT, self.program.ended()).await {
             return chain(&never_ran);
         }
         if timeout(WAIT, self.drain.join_next()).await.is_err() {
@@ -98,15 +98,15 @@ impl ChildGroup {
     ///
     /// When dropped, the group is killed at once.
     pub(super) async fn end(mut self, grace: Duration) {
-        if timeout(grace, self.talking.ended()).await.is_ok() {
+        if timeout(grace, self.program.ended()).await.is_ok() {
             return;
         }
-        self.talking.ask_to_end();
-        if timeout(grace, self.talking.ended()).await.is_ok() {
+        self.program.ask_to_end();
+        if timeout(grace, self.program.ended()).await.is_ok() {
             return;
         }
-        self.talking.kill();
-        if timeout(grace, self.talking.ended()).await.is_err() {
+        self.program.kill();
+        if timeout(grace, self.program.ended()).await.is_err() {
             tracing::debug!("the program takes long to die; its guardian sees to it");
         }
     }

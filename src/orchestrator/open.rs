@@ -73,7 +73,10 @@ impl Orchestrator {
         let host = Host {
             processes: Processes::new(process::Options {
                 guardian_program,
-                hold: store.ownership_lock().ok(),
+                hold: store.ownership_lock().ok().map(|lock| process::Hold {
+                    lock,
+                    path: store.ownership_file(),
+                }),
             }),
             path: path.into(),
             log_cap_bytes: config.limits.log_cap,

@@ -1,21 +1,14 @@
 //! What to run, and what is left of it.
 
-use super::{Environment, Grace, SpawnError};
-use std::ffi::OsString;
+use super::{Grace, Program, SpawnError};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// One program to run to its end.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// The program: an absolute path, as [`find_program`](super::find_program) returns it.
-    pub program: PathBuf,
-    /// Its arguments, without the program's name.
-    pub args: Vec<OsString>,
-    /// The folder it runs in: an absolute path.
-    pub cwd: PathBuf,
-    /// Its whole environment; nothing is inherited.
-    pub env: Environment,
+    /// The program.
+    pub program: Program,
     /// What it reads on stdin; `None` is an empty stdin.
     pub stdin: Option<Vec<u8>>,
     /// Where its stdout is logged; the file and its folder are made at the first byte.

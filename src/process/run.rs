@@ -2,23 +2,18 @@
 //! the times, because waiting for the end alone deadlocks on a full pipe.
 
 use super::capture::Capture;
-use super::link::{Channel, Frame, Processes};
-use super::wire::{End, Force};
-use super::{Ended, Exit, Grace, Job, Program, SpawnError, StopReason, Stream};
-use rustix::fs::{OFlags, fcntl_setfl};
+use super::child::{Child, read_end, write_end};
+use super::ladder::Ladder;
+use super::{Ended, Exit, Job, Processes, SpawnError, StopReason, Stream};
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::pipe;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// How long a program may take to end after SIGKILL; longer takes only what hangs in the kernel or runs as another user.
-pub(super) const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// How long the pipes are read after the program's end; only a process that left its group can hold them then.
 const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 const READ_BYTES: usize = 64 << 10;
@@ -56,185 +51,123 @@ pub(super) async fn run(
 }
 
 struct Running {
+    child: Child,
     stdout: Output,
     stderr: Output,
     stdin: Option<Input>,
-    end: oneshot::Receiver<End>,
-    group: Group,
     ladder: Ladder,
-    program: Program,
 }
 
 impl Running {
     fn start(processes: &Processes, job: Job) -> Result<Self, SpawnError> {
-        if !job.program.is_absolute() {
-            return Err(SpawnError::Relative {
-                program: job.program,
-            });
-        }
-        let channel = processes.channel()?;
-        let mut descriptors = Vec::with_capacity(3);
-        let stdin = Input::open(job.stdin, &mut descriptors).map_err(SpawnError::Pipes)?;
+        let mut pipes = Vec::with_capacity(3);
+        let stdin = Input::open(job.stdin, &mut pipes)?;
         let mut output = |stream, log| {
             let capture = Capture::new(log, job.log_cap_bytes, job.tail_bytes, job.context_bytes);
-            Output::open(stream, capture, &mut descriptors).map_err(SpawnError::Pipes)
+            Output::open(stream, capture, &mut pipes)
         };
-        let stdout = output(Stream::Stdout, job.stdout_log)?;
-        let stderr = output(Stream::Stderr, job.stderr_log)?;
-        let id = channel.next_id();
-        let program = Program {
-            program: job.program,
-            args: job.args,
-            cwd: job.cwd,
-            env: job.env,
-        };
-        let frame = Frame::spawn(id, &program, descriptors)?;
-        let end = channel.start(id, frame);
         Ok(Self {
-            stdout,
-            stderr,
+            stdout: output(Stream::Stdout, job.stdout_log)?,
+            stderr: output(Stream::Stderr, job.stderr_log)?,
             stdin,
-            end,
-            group: Group::new(channel, id),
             ladder: Ladder::new(job.deadline, job.stall, job.grace),
-            program,
+            child: processes.start(job.program, pipes)?,
         })
     }
 
     async fn finish(mut self, on_output: OnOutput<'_>, cancel: &CancellationToken) -> Exit {
-        let mut ended: Option<Ended> = None;
-        let mut drained_at: Option<Instant> = None;
-        let mut cancelled = pin!(cancel.cancelled());
-        let mut alarm = pin!(sleep_until(Instant::now()));
-        let mut armed: Option<Instant> = None;
-        let mut asked = false;
-        let mut grace = self.ladder.grace.changes();
-        while ended.is_none() || self.stdout.is_open() || self.stderr.is_open() {
-            // A later time than the armed one is looked at when the alarm comes: output moves the stall limit all the time.
-            let next = if ended.is_none() {
-                self.ladder.next()
-            } else {
-                drained_at
-            };
-            if let Some(at) = next.filter(|at| armed.is_none_or(|armed| *at < armed)) {
-                alarm.as_mut().reset(at);
-                armed = Some(at);
-            }
-            tokio::select! {
-                () = self.stdout.readable() => self.hear(Stream::Stdout, on_output),
-                () = self.stderr.readable() => self.hear(Stream::Stderr, on_output),
-                () = feed(&mut self.stdin) => self.stdin = None,
-                end = &mut self.end, if ended.is_none() => {
-                    ended = Some(self.ended(end.ok()));
-                    self.stdin = None;
-                    drained_at = Some(Instant::now() + DRAIN_LIMIT);
-                    armed = None;
-                }
-                () = &mut cancelled, if !asked && ended.is_none() => {
-                    asked = true;
-                    self.ladder.stop(StopReason::Cancelled, &self.group);
-                }
-                // The next turn of the loop sees when the grace ends now; the sender lives in the ladder.
-                Ok(()) = grace.changed(), if asked && ended.is_none() => {}
-                () = &mut alarm, if armed.is_some() => {
-                    armed = None;
-                    let now = Instant::now();
-                    if drained_at.is_some_and(|at| at <= now) {
-                        if self.stdout.capture.has_room() && self.stderr.capture.has_room() {
-                            // On a busy machine it may be this side that is late with what was written in time.
-                            self.hear(Stream::Stdout, on_output);
-                            self.hear(Stream::Stderr, on_output);
-                            break;
-                        }
-                        // It is the disk that is late.
-                        drained_at = Some(now + DRAIN_LIMIT);
-                    }
-                    if ended.is_none() && self.ladder.tick(now, &self.group) == Rung::GivenUp {
-                        ended = Some(Ended::Unkillable);
-                        break;
-                    }
-                }
-            }
+        let end = self.run_to_end(on_output, cancel).await;
+        self.stdin = None;
+        if !matches!(end, Ended::Unkillable) {
+            self.drain(on_output).await;
         }
-        let pipe_held_open = self.stdout.is_open() || self.stderr.is_open();
+        let ended_by_itself = !self.child.was_signalled()
+            && matches!(end, Ended::Exited(_) | Ended::Signalled(_));
         Exit {
-            end: ended.expect("the loop goes on until there is one"),
-            stopped_by: self.ladder.stopped_by,
+            end,
+            stopped_by: match ended_by_itself {
+                true => None,
+                false => self.ladder.stopped_by(),
+            },
+            pipe_held_open: self.stdout.is_open() || self.stderr.is_open(),
             stdout: self.stdout.capture.finish().await,
             stderr: self.stderr.capture.finish().await,
-            pipe_held_open,
         }
     }
 
-    fn hear(&mut self, stream: Stream, on_output: &mut (dyn FnMut(Stream, &[u8]) + Send)) {
+    /// Waits for the program's end, which `cancel` and the times of the job bring about where it does not end by itself.
+    async fn run_to_end(
+        &mut self,
+        on_output: OnOutput<'_>,
+        cancel: &CancellationToken,
+    ) -> Ended {
+        let mut cancelled = pin!(cancel.cancelled());
+        let mut asked = false;
+        let mut grace = self.ladder.grace().changes();
+        loop {
+            let due = self.ladder.next();
+            tokio::select! {
+                end = self.child.ended() => return end,
+                () = self.stdout.readable() => self.read(Stream::Stdout, on_output),
+                () = self.stderr.readable() => self.read(Stream::Stderr, on_output),
+                () = feed(&mut self.stdin) => self.stdin = None,
+                () = &mut cancelled, if !asked => {
+                    asked = true;
+                    self.ladder.stop(StopReason::Cancelled, &self.child);
+                }
+                // The next turn of the loop waits for the new end of the grace; the sender lives in the ladder.
+                Ok(()) = grace.changed(), if asked => {}
+                () = until(due) => {
+                    // Where this process did not run for a while, there may be output that is read late.
+                    self.read(Stream::Stdout, on_output);
+                    self.read(Stream::Stderr, on_output);
+                    if self.ladder.tick(Instant::now(), &self.child) {
+                        return Ended::Unkillable;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what an ended program has left in its pipes.
+    async fn drain(&mut self, on_output: OnOutput<'_>) {
+        let mut limit = Instant::now() + DRAIN_LIMIT;
+        while self.stdout.is_open() || self.stderr.is_open() {
+            tokio::select! {
+                () = self.stdout.readable() => self.read(Stream::Stdout, on_output),
+                () = self.stderr.readable() => self.read(Stream::Stderr, on_output),
+                () = sleep_until(limit) => {
+                    if self.stdout.capture.has_room() && self.stderr.capture.has_room() {
+                        // On a busy machine it may be this side that is late.
+                        self.read(Stream::Stdout, on_output);
+                        self.read(Stream::Stderr, on_output);
+                        return;
+                    }
+                    // The disk is late.
+                    limit = Instant::now() + DRAIN_LIMIT;
+                }
+            }
+        }
+    }
+
+    /// Reads what is there of one stream, up to a fair share.
+    fn read(&mut self, stream: Stream, on_output: OnOutput<'_>) {
         let output = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
         if BUFFER.with_borrow_mut(|buffer| output.read(buffer, on_output)) {
-            self.ladder.heard();
-        }
-    }
-
-    fn ended(&mut self, end: Option<End>) -> Ended {
-        self.group.ended = true;
-        match end {
-            Some(End::Exited(code)) => Ended::Exited(code),
-            Some(End::Signalled(signal)) => Ended::Signalled(signal),
-            Some(End::NotSpawned(code)) => {
-                Ended::NotSpawned(SpawnError::diagnose(&self.program, code))
-            }
-            None => Ended::GuardianLost,
+            self.ladder.output();
         }
     }
 }
 
-/// A program's process group; dropping it before its end kills it.
-#[derive(Debug)]
-pub(super) struct Group {
-    channel: Arc<Channel>,
-    id: u64,
-    pub(super) ended: bool,
-}
-
-impl Group {
-    pub(super) fn new(channel: Arc<Channel>, id: u64) -> Self {
-        Self {
-            channel,
-            id,
-            ended: false,
-        }
+/// Waits until `due`; for ever, where there is no such time.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
     }
-
-    pub(super) fn signal(&self, force: Force) {
-        self.channel.signal(self.id, force);
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.channel.abandon(self.id);
-        }
-    }
-}
-
-/// Makes a pipe that a program writes to: returns our end, adds the program's to `theirs`.
-pub(super) fn read_end(theirs: &mut Vec<OwnedFd>) -> io::Result<pipe::Receiver> {
-    let (reader, writer) = io::pipe()?;
-    let reader = OwnedFd::from(reader);
-    fcntl_setfl(&reader, OFlags::NONBLOCK)?;
-    theirs.push(writer.into());
-    pipe::Receiver::from_owned_fd_unchecked(reader)
-}
-
-/// Makes a pipe that a program reads from: returns our end, adds the program's to `theirs`.
-pub(super) fn write_end(theirs: &mut Vec<OwnedFd>) -> io::Result<pipe::Sender> {
-    let (reader, writer) = io::pipe()?;
-    let writer = OwnedFd::from(writer);
-    fcntl_setfl(&writer, OFlags::NONBLOCK)?;
-    theirs.push(reader.into());
-    pipe::Sender::from_owned_fd_unchecked(writer)
 }
 
 /// The end of a pipe that a program writes to.
@@ -245,7 +178,7 @@ struct Output {
 }
 
 impl Output {
-    fn open(stream: Stream, capture: Capture, theirs: &mut Vec<OwnedFd>) -> io::Result<Self> {
+    fn open(stream: Stream, capture: Capture, theirs: &mut Vec<OwnedFd>) -> Result<Self, SpawnError> {
         Ok(Self {
             stream,
             pipe: Some(read_end(theirs)?),
@@ -278,11 +211,7 @@ impl Output {
     }
 
     /// Reads what is there, up to a fair share; returns whether there was output.
-    fn read(
-        &mut self,
-        buffer: &mut [u8],
-        on_output: &mut (dyn FnMut(Stream, &[u8]) + Send),
-    ) -> bool {
+    fn read(&mut self, buffer: &mut [u8], on_output: OnOutput<'_>) -> bool {
         let mut got = false;
         for _ in 0..READS_IN_A_ROW {
             let Some(pipe) = &self.pipe else { break };
@@ -311,7 +240,10 @@ struct Input {
 }
 
 impl Input {
-    fn open(bytes: Option<Vec<u8>>, theirs: &mut Vec<OwnedFd>) -> io::Result<Option<Self>> {
+    fn open(
+        bytes: Option<Vec<u8>>,
+        theirs: &mut Vec<OwnedFd>,
+    ) -> Result<Option<Self>, SpawnError> {
         let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
             return Ok(None);
         };
@@ -338,100 +270,5 @@ async fn feed(input: &mut Option<Input>) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return,
         }
-    }
-}
-
-/// What a tick of the clock led to.
-#[derive(Debug, PartialEq, Eq)]
-enum Rung {
-    Waiting,
-    GivenUp,
-}
-
-/// The times of a program and the steps that end it: SIGTERM, the grace, SIGKILL, and a limit to that too.
-struct Ladder {
-    deadline: Option<Instant>,
-    stall: Option<Duration>,
-    grace: Grace,
-    last_output: Instant,
-    stopped_by: Option<StopReason>,
-    step: Step,
-}
-
-#[derive(Clone, Copy)]
-enum Step {
-    Running,
-    Asked { at: Instant },
-    Killed { give_up_at: Instant },
-}
-
-impl Ladder {
-    fn new(deadline: Option<std::time::Instant>, stall: Option<Duration>, grace: Grace) -> Self {
-        Self {
-            deadline: deadline.map(Instant::from_std),
-            stall,
-            grace,
-            last_output: Instant::now(),
-            stopped_by: None,
-            step: Step::Running,
-        }
-    }
-
-    /// Notes that there was output.
-    fn heard(&mut self) {
-        if self.stall.is_some() {
-            self.last_output = Instant::now();
-        }
-    }
-
-    fn stalled_at(&self) -> Option<Instant> {
-        self.last_output.checked_add(self.stall?)
-    }
-
-    /// Returns when [`tick`](Self::tick) is to be called next.
-    fn next(&self) -> Option<Instant> {
-        match self.step {
-            Step::Running => [self.deadline, self.stalled_at()]
-                .into_iter()
-                .flatten()
-                .min(),
-            Step::Asked { at } => Some(self.kill_at(at)),
-            Step::Killed { give_up_at } => Some(give_up_at),
-        }
-    }
-
-    /// Asks the program to end; one that was asked already is not given more time.
-    fn stop(&mut self, reason: StopReason, group: &Group) {
-        self.stopped_by = self.stopped_by.max(Some(reason));
-        if matches!(self.step, Step::Running) {
-            if self.grace.get().is_zero() {
-                return self.kill(group);
-            }
-            group.signal(Force::Ask);
-            self.step = Step::Asked { at: Instant::now() };
-        }
-    }
-
-    fn kill_at(&self, asked: Instant) -> Instant {
-        asked.checked_add(self.grace.get()).unwrap_or(asked)
-    }
-
-    fn kill(&mut self, group: &Group) {
-        group.signal(Force::Kill);
-        self.step = Step::Killed {
-            give_up_at: Instant::now() + KILL_LIMIT,
-        };
-    }
-
-    fn tick(&mut self, now: Instant, group: &Group) -> Rung {
-        let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        match self.step {
-            Step::Running if passed(self.deadline) => self.stop(StopReason::Deadline, group),
-            Step::Running if passed(self.stalled_at()) => self.stop(StopReason::Stall, group),
-            Step::Asked { at } if self.kill_at(at) <= now => self.kill(group),
-            Step::Killed { give_up_at } if give_up_at <= now => return Rung::GivenUp,
-            _ => {}
-        }
-        Rung::Waiting
     }
 }

@@ -1,25 +1,22 @@
 //! The frames between the server and its guardian: a little-endian `u32` length, then postcard.
 //!
 //! Both ends are the same build of the same program, so the format has no versions. A [`Request::Spawn`] frame's
-//! descriptors (stdin where there is one, stdout, stderr) travel by `SCM_RIGHTS` with its first byte; its texts are C
-//! strings already, which the guardian hands to `execve` as they lie in the frame.
+//! descriptors (stdin where there is one, stdout, stderr) travel by `SCM_RIGHTS` with its first byte.
 
 use serde::{Deserialize, Serialize};
-use std::ffi::{CStr, OsStr};
+use std::ffi::CString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 
 /// The longest frame in bytes; above what `execve` takes on any platform (`ARG_MAX`), so the kernel refuses first.
 const MAX_FRAME: usize = 16 << 20;
 const HEADER: usize = size_of::<u32>();
 
-/// What the server asks for.
+/// A request of the server.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Request<'a> {
+pub(super) enum Request {
     /// Start a program.
-    #[serde(borrow)]
-    Spawn(Spawn<'a>),
-    /// Signal a program's group; of no effect once it has ended.
+    Spawn(Spawn),
+    /// Signal a program's group; without effect once it has ended.
     Signal {
         /// The program.
         id: u64,
@@ -30,59 +27,16 @@ pub(super) enum Request<'a> {
 
 /// A program to start.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Spawn<'a> {
+pub(super) struct Spawn {
     pub(super) id: u64,
     /// Whether a descriptor for stdin precedes those for stdout and stderr; else stdin is empty.
     pub(super) has_stdin: bool,
-    /// The folder to run in, the program, and its further arguments: two strings at least.
-    #[serde(borrow)]
-    pub(super) words: CStrings<'a>,
+    /// The folder to run in.
+    pub(super) cwd: CString,
+    /// The program's path, then its arguments.
+    pub(super) argv: Vec<CString>,
     /// Each `NAME=VALUE`.
-    #[serde(borrow)]
-    pub(super) env: CStrings<'a>,
-}
-
-/// C strings, one behind the other.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct CStrings<'a>(#[serde(borrow, with = "serde_bytes")] &'a [u8]);
-
-impl<'a> CStrings<'a> {
-    /// Returns the strings in turn; what no NUL ends is left out.
-    pub(super) fn iter(self) -> impl Iterator<Item = &'a CStr> {
-        let mut rest = self.0;
-        std::iter::from_fn(move || {
-            let next = CStr::from_bytes_until_nul(rest).ok()?;
-            rest = &rest[next.count_bytes() + 1..];
-            Some(next)
-        })
-    }
-}
-
-/// Room in which C strings are put one behind the other.
-#[derive(Debug, Default)]
-pub(super) struct CStringBuffer(Vec<u8>);
-
-impl CStringBuffer {
-    /// Adds one string, given in parts.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` where a part holds a NUL byte.
-    pub(super) fn push(&mut self, parts: &[&OsStr]) -> io::Result<()> {
-        for part in parts.iter().map(|part| part.as_bytes()) {
-            if part.contains(&0) {
-                return Err(io::Error::from(io::ErrorKind::InvalidInput));
-            }
-            self.0.extend_from_slice(part);
-        }
-        self.0.push(0);
-        Ok(())
-    }
-
-    /// Returns the strings.
-    pub(super) fn strings(&self) -> CStrings<'_> {
-        CStrings(&self.0)
-    }
+    pub(super) env: Vec<CString>,
 }
 
 /// How hard to ask a group to end.
@@ -94,22 +48,14 @@ pub(super) enum Force {
     Kill,
 }
 
-/// What the guardian tells of one program, as the last thing about it.
+/// The guardian's last word about one program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Report {
     pub(super) id: u64,
-    pub(super) end: End,
-}
-
-/// How a program ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum End {
-    /// It exited with this code.
-    Exited(i32),
-    /// This signal ended it.
-    Signalled(i32),
-    /// It was never started: the error number.
-    NotSpawned(i32),
+    /// The wait status, as `waitpid` returns it; the error number where the program was never started.
+    pub(super) end: Result<i32, i32>,
+    /// Whether it was sent a signal before it ended.
+    pub(super) signalled: bool,
 }
 
 /// Appends `message` as a frame.
@@ -191,11 +137,8 @@ mod tests {
         let sent: Vec<Report> = (0..20)
             .map(|id| Report {
                 id: id * 1_000_003,
-                end: if id % 2 == 0 {
-                    End::Exited(7)
-                } else {
-                    End::Signalled(9)
-                },
+                end: if id % 2 == 0 { Ok(7 << 8) } else { Err(2) },
+                signalled: id % 3 == 0,
             })
             .collect();
         for report in &sent {
@@ -213,18 +156,6 @@ mod tests {
             }
             assert_eq!(got, sent);
         }
-    }
-
-    #[test]
-    fn strings_come_back_as_they_were_put_and_a_nul_is_refused() {
-        let mut buffer = CStringBuffer::default();
-        buffer.push(&["".as_ref()]).expect("no NUL");
-        buffer
-            .push(&["A".as_ref(), "=".as_ref(), OsStr::from_bytes(b"\xff")])
-            .expect("no NUL");
-        assert!(buffer.push(&["a\0b".as_ref()]).is_err());
-        let strings: Vec<&[u8]> = buffer.strings().iter().map(CStr::to_bytes).collect();
-        assert_eq!(strings, [b"".as_slice(), b"A=\xff"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::config::{AgentPreset, Allow, PromptBy};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::Work;
 use crate::process::{
-    Captured, Ended, Environment, Exit, Job, Processes, StopReason, base_env, find_program,
+    Captured, Ended, Environment, Exit, Job, Processes, Program, StopReason, base_env, find_program,
 };
 use crate::redact::{CONTEXT_BYTES, Scan};
 use futures_util::FutureExt;
@@ -179,10 +179,12 @@ impl CommandWorker {
         let (name, args) = argv.split_first().ok_or_else(empty_command)?;
         let program = self.host.find(name, &task.dir)?;
         let job = Job {
-            program,
-            args: args.iter().map(OsString::from).collect(),
-            cwd: task.dir,
-            env: Arc::clone(&self.env),
+            program: Program {
+                program,
+                args: args.iter().map(OsString::from).collect(),
+                cwd: task.dir,
+                env: Arc::clone(&self.env),
+            },
             stdin,
             stdout_log: task.logs.join("stdout"),
             stderr_log: task.logs.join("stderr"),

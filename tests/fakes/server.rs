@@ -1,7 +1,7 @@
 //! A stand-in for the server: `fake_server GUARDIAN LOCK LOGS JOBS PROGRAM [ARG...]` takes the lock, runs the program JOBS
 //! times at once, prints its output, and waits for the jobs' end, which a test does not wait for.
 
-use mahavishnu::process::{Job, Options, Processes};
+use mahavishnu::process::{Job, Options, Processes, Program};
 use rustix::fs::{FlockOperation, flock};
 use std::error::Error;
 use std::fs::File;
@@ -26,10 +26,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut running = JoinSet::new();
     for index in 0..jobs.parse::<u32>()? {
         let job = Job {
-            program: program.into(),
-            args: args.iter().map(Into::into).collect(),
-            cwd: "/".into(),
-            env: [("PATH".into(), "/usr/bin:/bin".into())].into(),
+            program: Program {
+                program: program.into(),
+                args: args.iter().map(Into::into).collect(),
+                cwd: "/".into(),
+                env: [("PATH".into(), "/usr/bin:/bin".into())].into(),
+            },
             stdin: None,
             stdout_log: Path::new(logs).join(format!("{index}.out")),
             stderr_log: Path::new(logs).join(format!("{index}.err")),

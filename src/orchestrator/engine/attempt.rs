@@ -13,7 +13,7 @@ use crate::model::{
 use crate::orchestrator::memory;
 use crate::orchestrator::routing::pool::Pool;
 use crate::orchestrator::routing::pools::Slot;
-use crate::process::Job;
+use crate::process::{Job, Program};
 use crate::redact::{CONTEXT_BYTES, redact};
 use crate::worker::command::outcome;
 use crate::worker::{End, Event, Events, Outcome, RepoRef, Task};
@@ -391,10 +391,12 @@ impl Lines<'_> {
         };
         let log = |stream: &str| self.logs.join(format!("{name}-{number}.{stream}"));
         let job = Job {
-            program,
-            args: args.iter().map(OsString::from).collect(),
-            cwd: self.dir.to_owned(),
-            env: Arc::clone(&self.engine.line_env),
+            program: Program {
+                program,
+                args: args.iter().map(OsString::from).collect(),
+                cwd: self.dir.to_owned(),
+                env: Arc::clone(&self.engine.line_env),
+            },
             stdin: None,
             stdout_log: log("stdout"),
             stderr_log: log("stderr"),

@@ -1,23 +1,23 @@
 //! The parent of every program: starts, signals, reaps and reports them, one thing at a time.
 
 use super::children::{Children, MARK, Strays};
-use super::image::Image;
-use super::{Inherited, Signals, Starter};
-use crate::process::wire::{End, Force, Inbox, Report, Request, Spawn, encode};
+use super::start::{Started, start};
+use super::{Inherited, Signals};
+use crate::process::wire::{Force, Inbox, Report, Request, Spawn, encode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg, send,
 };
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, waitid,
+    waitpid,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::CString;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A spawn frame with arguments and environment of usual size comes in one piece.
 const RECEIVE_BYTES: usize = 64 << 10;
@@ -25,54 +25,43 @@ const RECEIVE_BYTES: usize = 64 << 10;
 /// A program that runs.
 #[derive(Debug)]
 struct Program {
-    /// The server's name for it.
+    /// The server's number for it.
     id: u64,
-    /// Its place in the order of starts here.
-    number: u64,
-    /// Keeps the ends of its outputs open here, so that the server sees them close together with the report of its end
-    /// and is not woken twice. None where the program has a stdin: to whoever talks to it, a closed output says something.
-    outputs: Option<[OwnedFd; 2]>,
+    started: Started,
+    /// Whether it was sent a signal.
+    signalled: bool,
 }
 
 pub(super) struct Spawner {
     inherited: Inherited,
     signals: Signals,
-    starter: Starter,
     descriptors: VecDeque<OwnedFd>,
     receive: Vec<u8>,
     reports: Vec<u8>,
     programs: HashMap<Pid, Program>,
-    /// The outputs of programs whose ends are not told yet.
-    ended: Vec<[OwnedFd; 2]>,
-    pids: HashMap<u64, Pid>,
-    /// The programs that run by their place in the order of starts.
-    order: BTreeMap<u64, Pid>,
-    started: u64,
+    pids: BTreeMap<u64, Pid>,
+    /// The highest number of a program that was started.
+    newest: u64,
     children: Children,
     strays: Strays,
+    /// What the marks of this spawner's programs begin with.
     mark: String,
 }
 
 impl Spawner {
-    pub(super) fn new(inherited: Inherited, signals: Signals, starter: Starter) -> Self {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+    pub(super) fn new(inherited: Inherited, signals: Signals, mark: String) -> Self {
         Self {
             inherited,
             signals,
-            starter,
             descriptors: VecDeque::new(),
             receive: vec![0; RECEIVE_BYTES],
             reports: Vec::new(),
             programs: HashMap::new(),
-            ended: Vec::new(),
-            pids: HashMap::new(),
-            order: BTreeMap::new(),
-            started: 0,
+            pids: BTreeMap::new(),
+            newest: 0,
             children: Children::new(),
             strays: Strays::default(),
-            mark: format!("{}.{}", std::process::id(), since_epoch.as_nanos()),
+            mark,
         }
     }
 
@@ -100,7 +89,7 @@ impl Spawner {
                 return Ok(());
             }
             if !child.is_empty() {
-                self.signals.take();
+                self.signals.clear();
                 self.reap()?;
             }
             if !socket.is_empty() && !inbox.has_frame() && self.receive(&mut inbox)?.is_none() {
@@ -113,13 +102,13 @@ impl Spawner {
                     Request::Signal { id, force } => self.signal(id, force),
                 }
             }
-            self.tell()?;
+            self.send_reports()?;
         }
     }
 
-    pub(super) fn end_all(&mut self) {
+    pub(super) fn end_all(&mut self) -> io::Result<()> {
         let groups: Vec<Pid> = self.programs.keys().copied().collect();
-        super::end_all(&groups, &mut self.children, &self.signals);
+        super::end_all(&groups, &mut self.children, &self.signals)
     }
 
     /// Receives once; `None` at the end of the stream.
@@ -158,7 +147,7 @@ impl Spawner {
         Ok((received.bytes > 0).then_some(()))
     }
 
-    fn spawn(&mut self, spawn: &Spawn<'_>) -> io::Result<()> {
+    fn spawn(&mut self, spawn: &Spawn) -> io::Result<()> {
         let mut descriptor = || {
             self.descriptors
                 .pop_front()
@@ -166,37 +155,45 @@ impl Spawner {
         };
         let stdin = spawn.has_stdin.then(&mut descriptor).transpose()?;
         let outputs = [descriptor()?, descriptor()?];
-        let number = self.started + 1;
-        let mark = CString::new(format!("{MARK}={}:{number}", self.mark))?;
-        let image = Image::new(spawn.words, spawn.env, &mark, stdin, outputs);
-        let image = image.ok_or(io::ErrorKind::InvalidData)?;
-        let pid = match self.starter.start(&image) {
-            Ok(pid) => pid,
-            Err(code) => return self.report(spawn.id, End::NotSpawned(code)),
+        let mark = CString::new(format!("{MARK}={}:{}", self.mark, spawn.id))?;
+        let started = match start(spawn, &mark, stdin, outputs) {
+            Ok(started) => started,
+            Err(error) => {
+                let code = error.raw_os_error().unwrap_or(Errno::AGAIN.raw_os_error());
+                return self.report(spawn.id, Err(code), false);
+            }
         };
-        self.started = number;
-        self.order.insert(number, pid);
-        self.pids.insert(spawn.id, pid);
+        self.newest = self.newest.max(spawn.id);
+        self.pids.insert(spawn.id, started.pid);
         self.programs.insert(
-            pid,
+            started.pid,
             Program {
                 id: spawn.id,
-                number,
-                outputs: (!spawn.has_stdin).then_some(image.outputs),
+                started,
+                signalled: false,
             },
         );
         Ok(())
     }
 
     /// Signals a program's group. Its leader is not reaped yet, so the number is still its own.
-    fn signal(&self, id: u64, force: Force) {
-        if let Some(&group) = self.pids.get(&id) {
-            let signal = match force {
-                Force::Ask => Signal::TERM,
-                Force::Kill => Signal::KILL,
-            };
-            let _ = kill_process_group(group, signal);
-        }
+    fn signal(&mut self, id: u64, force: Force) {
+        let Some(&group) = self.pids.get(&id) else {
+            return;
+        };
+        let Some(program) = self.programs.get_mut(&group) else {
+            return;
+        };
+        let signal = match force {
+            Force::Ask => {
+                program.started.await_exec();
+                Signal::TERM
+            }
+            Force::Kill => Signal::KILL,
+        };
+        // One that has ended already was not ended by this.
+        program.signalled |= !has_ended(group);
+        let _ = kill_process_group(group, signal);
     }
 
     /// Ends what the ended programs left behind, reaps and reports them.
@@ -206,17 +203,16 @@ impl Spawner {
                 // Before the leader is reaped, while no other group can have its number.
                 let _ = kill_process_group(pid, Signal::KILL);
             }
-            let Ok(Some(status)) = waitid(
-                WaitId::Pid(pid),
-                WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-            ) else {
+            let Ok(Some((_, status))) = waitpid(Some(pid), WaitOptions::NOHANG) else {
                 continue;
             };
-            if let Some(program) = self.programs.remove(&pid) {
-                self.order.remove(&program.number);
+            if let Some(mut program) = self.programs.remove(&pid) {
                 self.pids.remove(&program.id);
-                self.ended.extend(program.outputs);
-                self.report(program.id, end_of(&status))?;
+                let end = match program.started.failure() {
+                    Some(code) => Err(code),
+                    None => Ok(status.as_raw()),
+                };
+                self.report(program.id, end, program.signalled)?;
             }
         }
         self.kill_strays();
@@ -230,13 +226,13 @@ impl Spawner {
             .into_iter()
             .filter(|pid| !self.programs.contains_key(pid))
             .collect();
-        let order = &self.order;
+        let running = &self.pids;
         let doomed = self.strays.doomed(
             &adopted,
             &self.mark,
-            |number| order.contains_key(&number),
-            order.keys().next().copied(),
-            self.started,
+            |id| running.contains_key(&id),
+            running.keys().next().copied(),
+            self.newest,
         );
         for pid in doomed {
             let _ = kill_process(pid, Signal::KILL);
@@ -273,20 +269,17 @@ impl Spawner {
         Ok(None)
     }
 
-    fn report(&mut self, id: u64, end: End) -> io::Result<()> {
-        encode(&Report { id, end }, &mut self.reports)
+    fn report(&mut self, id: u64, end: Result<i32, i32>, signalled: bool) -> io::Result<()> {
+        let report = Report { id, end, signalled };
+        encode(&report, &mut self.reports)
     }
 
     /// Sends all reports. It may block, but never for long: the server always reads, or is gone.
-    fn tell(&mut self) -> io::Result<()> {
-        self.ended.clear();
+    fn send_reports(&mut self) -> io::Result<()> {
         let mut sent = 0;
         while sent < self.reports.len() {
-            match send(
-                &self.inherited.socket,
-                &self.reports[sent..],
-                SendFlags::NOSIGNAL,
-            ) {
+            let rest = &self.reports[sent..];
+            match send(&self.inherited.socket, rest, SendFlags::NOSIGNAL) {
                 Ok(count) => sent += count,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -297,9 +290,8 @@ impl Spawner {
     }
 }
 
-fn end_of(status: &WaitIdStatus) -> End {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => End::Exited(code),
-        (None, signal) => End::Signalled(signal.unwrap_or_default()),
-    }
+/// Returns whether a child has ended; it is left to be reaped.
+fn has_ended(pid: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
 }

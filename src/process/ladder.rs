@@ -1,0 +1,142 @@
+//! The times of a running program and the steps that end it: SIGTERM, the grace, SIGKILL, and a limit to that too.
+
+use super::child::Child;
+use super::job::StopReason;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How long a program may take to end after SIGKILL; longer takes only what hangs in the kernel or runs as another user.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a program may take to end after SIGTERM. It may change while the program runs, even while it ends; cloning
+/// shares it.
+#[derive(Debug, Clone)]
+pub struct Grace(watch::Sender<Duration>);
+
+impl Grace {
+    /// Returns a grace of `time`; zero means SIGKILL at once.
+    pub fn new(time: Duration) -> Self {
+        Self(watch::Sender::new(time))
+    }
+
+    /// Returns the grace as it is now.
+    pub fn get(&self) -> Duration {
+        *self.0.borrow()
+    }
+
+    /// Sets the grace, counted from when the program was asked to end.
+    pub fn set(&self, time: Duration) {
+        self.0.send_replace(time);
+    }
+
+    /// Returns a receiver of every change.
+    pub(super) fn changes(&self) -> watch::Receiver<Duration> {
+        self.0.subscribe()
+    }
+}
+
+impl From<Duration> for Grace {
+    fn from(time: Duration) -> Self {
+        Self::new(time)
+    }
+}
+
+/// The times of one program and the step that it is at.
+#[derive(Debug)]
+pub(super) struct Ladder {
+    deadline: Option<Instant>,
+    stall: Option<Duration>,
+    grace: Grace,
+    last_output: Instant,
+    stopped_by: Option<StopReason>,
+    step: Step,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Running,
+    Asked { at: Instant },
+    Killed { give_up_at: Instant },
+}
+
+impl Ladder {
+    pub(super) fn new(deadline: Option<std::time::Instant>, stall: Option<Duration>, grace: Grace) -> Self {
+        Self {
+            deadline: deadline.map(Instant::from_std),
+            stall,
+            grace,
+            last_output: Instant::now(),
+            stopped_by: None,
+            step: Step::Running,
+        }
+    }
+
+    /// Notes that there was output.
+    pub(super) fn output(&mut self) {
+        if self.stall.is_some() {
+            self.last_output = Instant::now();
+        }
+    }
+
+    fn stalled_at(&self) -> Option<Instant> {
+        self.last_output.checked_add(self.stall?)
+    }
+
+    /// Returns when [`tick`](Self::tick) is to be called next.
+    pub(super) fn next(&self) -> Option<Instant> {
+        match self.step {
+            Step::Running => [self.deadline, self.stalled_at()]
+                .into_iter()
+                .flatten()
+                .min(),
+            Step::Asked { at } => Some(self.kill_at(at)),
+            Step::Killed { give_up_at } => Some(give_up_at),
+        }
+    }
+
+    /// Asks the program to end; one that was asked already is not given more time.
+    pub(super) fn stop(&mut self, reason: StopReason, child: &Child) {
+        self.stopped_by = self.stopped_by.max(Some(reason));
+        if matches!(self.step, Step::Running) {
+            if self.grace.get().is_zero() {
+                return self.kill(child);
+            }
+            child.ask_to_end();
+            self.step = Step::Asked { at: Instant::now() };
+        }
+    }
+
+    fn kill_at(&self, asked: Instant) -> Instant {
+        asked.checked_add(self.grace.get()).unwrap_or(asked)
+    }
+
+    fn kill(&mut self, child: &Child) {
+        child.kill();
+        self.step = Step::Killed {
+            give_up_at: Instant::now() + KILL_LIMIT,
+        };
+    }
+
+    pub(super) fn grace(&self) -> &Grace {
+        &self.grace
+    }
+
+    /// Returns why the program was asked to stop, where it was.
+    pub(super) fn stopped_by(&self) -> Option<StopReason> {
+        self.stopped_by
+    }
+
+    /// Takes the step that is due at `now`; returns whether the program is to be given up, as it cannot be killed.
+    pub(super) fn tick(&mut self, now: Instant, child: &Child) -> bool {
+        let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        match self.step {
+            Step::Running if passed(self.deadline) => self.stop(StopReason::Deadline, child),
+            Step::Running if passed(self.stalled_at()) => self.stop(StopReason::Stall, child),
+            Step::Asked { at } if self.kill_at(at) <= now => self.kill(child),
+            Step::Killed { give_up_at } => return give_up_at <= now,
+            _ => {}
+        }
+        false
+    }
+}
