@@ -77,12 +77,6 @@ impl Frame {
         Self::new(&request, descriptors).map_err(|_| SpawnError::TooLong)
     }
 
-    /// Returns its length in bytes.
-    #[cfg(feature = "internals")]
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// # Errors
     ///
     /// `E2BIG` where the request is longer than any system would take.

@@ -53,11 +53,7 @@ impl Processes {
     }
 
     /// Starts a program with the given ends of its pipes: stdin where there are three, stdout, stderr.
-    pub(super) fn start(
-        &self,
-        program: Program,
-        pipes: Vec<OwnedFd>,
-    ) -> Result<Child, SpawnError> {
+    pub(super) fn start(&self, program: Program, pipes: Vec<OwnedFd>) -> Result<Child, SpawnError> {
         if !program.program.is_absolute() {
             return Err(SpawnError::Relative {
                 program: program.program,

@@ -61,7 +61,11 @@ enum Step {
 }
 
 impl Ladder {
-    pub(super) fn new(deadline: Option<std::time::Instant>, stall: Option<Duration>, grace: Grace) -> Self {
+    pub(super) fn new(
+        deadline: Option<std::time::Instant>,
+        stall: Option<Duration>,
+        grace: Grace,
+    ) -> Self {
         Self {
             deadline: deadline.map(Instant::from_std),
             stall,

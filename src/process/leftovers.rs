@@ -37,9 +37,8 @@ pub(super) async fn end_marked(mark: String) -> bool {
 pub fn end_leftovers(locks: &Path) -> usize {
     let files = std::fs::read_dir(locks).into_iter().flatten().flatten();
     let free = files.map(|entry| entry.path()).filter(|path| {
-        File::open(path).is_ok_and(|file| {
-            flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-        })
+        File::open(path)
+            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
     });
     let marks: Vec<String> = free.map(|path| mark_of(&path)).collect();
     if marks.is_empty() {
@@ -52,7 +51,10 @@ pub fn end_leftovers(locks: &Path) -> usize {
     found
 }
 
-#[expect(clippy::disallowed_methods, reason = "a blocking thread, or before the runtime")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a blocking thread, or before the runtime"
+)]
 fn end_all(marks: &[String]) -> bool {
     let give_up = std::time::Instant::now() + LIMIT;
     loop {

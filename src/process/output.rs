@@ -42,7 +42,10 @@ impl Processes {
         kept: Kept,
     ) -> Result<Output, SpawnError> {
         let mut theirs = Vec::with_capacity(3);
-        let input = stdin.is_some().then(|| write_end(&mut theirs)).transpose()?;
+        let input = stdin
+            .is_some()
+            .then(|| write_end(&mut theirs))
+            .transpose()?;
         let (stdout, stderr) = (read_end(&mut theirs)?, read_end(&mut theirs)?);
         let mut child = self.start(program, theirs)?;
         let (end, (), stdout, stderr) = tokio::join!(

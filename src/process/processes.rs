@@ -137,10 +137,12 @@ impl Processes {
         }
         state.generation += 1;
         let mark = format!("{}:{}", self.shared.mark, state.generation);
-        let channel = self.start_guardian(mark).map_err(|source| SpawnError::Guardian {
-            program: self.shared.options.guardian_program.clone(),
-            source,
-        })?;
+        let channel = self
+            .start_guardian(mark)
+            .map_err(|source| SpawnError::Guardian {
+                program: self.shared.options.guardian_program.clone(),
+                source,
+            })?;
         state.link = Some(Link(Arc::clone(&channel)));
         Ok(channel)
     }

@@ -81,8 +81,8 @@ impl Running {
         if !matches!(end, Ended::Unkillable) {
             self.drain(on_output).await;
         }
-        let ended_by_itself = !self.child.was_signalled()
-            && matches!(end, Ended::Exited(_) | Ended::Signalled(_));
+        let ended_by_itself =
+            !self.child.was_signalled() && matches!(end, Ended::Exited(_) | Ended::Signalled(_));
         Exit {
             end,
             stopped_by: match ended_by_itself {
@@ -96,11 +96,7 @@ impl Running {
     }
 
     /// Waits for the program's end, which `cancel` and the times of the job bring about where it does not end by itself.
-    async fn run_to_end(
-        &mut self,
-        on_output: OnOutput<'_>,
-        cancel: &CancellationToken,
-    ) -> Ended {
+    async fn run_to_end(&mut self, on_output: OnOutput<'_>, cancel: &CancellationToken) -> Ended {
         let mut cancelled = pin!(cancel.cancelled());
         let mut asked = false;
         let mut grace = self.ladder.grace().changes();
@@ -178,7 +174,11 @@ struct Output {
 }
 
 impl Output {
-    fn open(stream: Stream, capture: Capture, theirs: &mut Vec<OwnedFd>) -> Result<Self, SpawnError> {
+    fn open(
+        stream: Stream,
+        capture: Capture,
+        theirs: &mut Vec<OwnedFd>,
+    ) -> Result<Self, SpawnError> {
         Ok(Self {
             stream,
             pipe: Some(read_end(theirs)?),
@@ -240,10 +240,7 @@ struct Input {
 }
 
 impl Input {
-    fn open(
-        bytes: Option<Vec<u8>>,
-        theirs: &mut Vec<OwnedFd>,
-    ) -> Result<Option<Self>, SpawnError> {
+    fn open(bytes: Option<Vec<u8>>, theirs: &mut Vec<OwnedFd>) -> Result<Option<Self>, SpawnError> {
         let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
             return Ok(None);
         };

@@ -1,7 +1,7 @@
 //! A stand-in for the server: `fake_server GUARDIAN LOCK LOGS JOBS PROGRAM [ARG...]` takes the lock, runs the program JOBS
 //! times at once, prints its output, and waits for the jobs' end, which a test does not wait for.
 
-use mahavishnu::process::{Job, Options, Processes, Program};
+use mahavishnu::process::{Hold, Job, Options, Processes, Program};
 use rustix::fs::{FlockOperation, flock};
 use std::error::Error;
 use std::fs::File;
@@ -17,11 +17,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [guardian, lock, logs, jobs, program, args @ ..] = args.as_slice() else {
         return Err("usage: fake_server GUARDIAN LOCK LOGS JOBS PROGRAM [ARG...]".into());
     };
+    let path = Path::new(lock).to_owned();
     let lock = File::create(lock)?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    let lock = lock.into();
     let processes = Processes::new(Options {
         guardian_program: guardian.into(),
-        hold: Some(lock.into()),
+        hold: Some(Hold { lock, path }),
     });
     let mut running = JoinSet::new();
     for index in 0..jobs.parse::<u32>()? {
