@@ -206,7 +206,7 @@ async fn leftovers_of_a_dead_server_are_ended_by_the_next() {
     }
     until("the lock is free", || server.lock_is_free()).await;
     assert!(lives(stray), "nothing is left that could end it");
-    assert_eq!(end().await.expect("no panic"), 1);
+    assert!(end().await.expect("no panic") >= 1);
     assert!(!lives(stray));
 }
 
