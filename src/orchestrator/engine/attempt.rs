@@ -1,26 +1,22 @@
 //! One attempt at one item: journal, set up, run, verify, journal the end.
 
-use super::ahead::Seat;
-use super::journal::Haste;
 use super::live::{Live, Stop};
-use super::run::{Begin, Begun, Run};
+use super::run::{Begun, Run};
 use super::workspace::{Folder, NotEntered, Workspace};
 use super::{Engine, cause};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{
-    At, CheckStatus, ItemIndex, ItemRecord, ItemState, NewMemory, Settings, Stage, VerifyResult,
+    At, CheckStatus, ItemRecord, ItemState, NewMemory, Settings, Stage, VerifyResult,
 };
 use crate::orchestrator::memory;
 use crate::orchestrator::routing::pool::Pool;
 use crate::orchestrator::routing::pools::Slot;
+use crate::panic::Panicked;
 use crate::process::{Job, Program};
 use crate::redact::{CONTEXT_BYTES, redact};
 use crate::worker::command::outcome;
 use crate::worker::{End, Event, Events, Outcome, RepoRef, Task};
-use futures_util::FutureExt;
-use std::any::Any;
 use std::ffi::OsString;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,72 +31,44 @@ struct Verdict {
     verify: Option<VerifyResult>,
 }
 
-/// Why an attempt is as if it had not begun.
-enum NotStarted {
-    /// Another process works on the repository.
-    Locked,
-    /// No slot came in time, or it was stopped before.
-    NoSlot,
-}
+/// Another process works on the repository: the attempt is as if it had not begun.
+struct RepoLocked;
 
 impl Engine {
-    /// Makes one attempt at a claimed item that has a slot, and journals its end.
-    pub(crate) async fn attempt(&self, run: Arc<Run>, item: ItemIndex, slot: Slot) {
-        match run.begin(item, &slot.pool.name, self.limits.grace) {
-            Some(Begin::Begun(begun)) => self.make(run, begun, Seat::Slot(slot)).await,
-            Some(Begin::Stopped(end)) => {
-                drop(slot);
-                self.leave_repo(&run, &end.repo);
-                self.journal_ends(&run, vec![end]).await;
-            }
-            // Whoever claims an item begins it, once.
-            None => {}
-        }
-    }
-
-    /// Makes an attempt that was begun, and sees to it that its end is journaled.
-    pub(crate) async fn make(&self, run: Arc<Run>, mut begun: Begun, mut seat: Seat) {
-        let repo = begun.work.repo.clone();
+    /// Makes one attempt at an item that was begun, and journals its end.
+    pub(crate) async fn attempt(&self, run: Arc<Run>, begun: Begun, slot: Slot) {
         let mut record = begun.record.clone();
         // Boxed: the task would be copied several times with all that it may once hold.
-        let tried = Box::pin(self.try_once(&run, &mut begun, &mut seat, &mut record));
-        let tried = AssertUnwindSafe(tried);
-        let memory = match tried.catch_unwind().await {
+        let tried = Box::pin(self.try_once(&run, &begun, &slot, &mut record));
+        let memory = match crate::panic::catch(tried).await {
             Ok(Ok(memory)) => memory,
-            Ok(Err(why)) => {
-                drop(seat);
-                return self.take_back(&run, &begun, why);
+            Ok(Err(RepoLocked)) => {
+                drop(slot);
+                return self.take_back(&run, &begun).await;
             }
             Err(panic) => {
-                record = panicked(record, panic.as_ref());
+                record = panicked(record, &panic);
                 None
             }
         };
-        let took = begun.live.started.elapsed();
         let succeeded = record.status == ItemState::Succeeded;
-        seat.pool().stats.record(succeeded, took);
-        let ends = run.end(&record, retries(&record));
-        // Only now: whoever gets the slot must see that this one has ended, and how.
-        self.pass_on(&run, &repo, seat, took);
-        self.journal_end(&run, ends, memory);
+        let took = begun.live.started.elapsed();
+        slot.pool.stats.record(succeeded, took);
+        let ends = run.end(&record, may_retry(&record));
+        // Only now: the next user of the slot or the repository must see that this attempt has ended.
+        drop(slot);
+        self.leave_repo(&run, &begun.work.repo);
+        self.write_ends(&run, ends, memory).await;
     }
 
-    /// Puts an item in line again, or ends it where it was stopped, as if its attempt had not begun.
-    fn take_back(&self, run: &Arc<Run>, begun: &Begun, why: NotStarted) {
+    /// Makes an item wait for its repository as if its attempt had not begun, or ends it where it was stopped.
+    async fn take_back(&self, run: &Arc<Run>, begun: &Begun) {
         let item = begun.record.item;
         let ended = run.unbegin(item);
         self.leave_repo(run, &begun.work.repo);
-        match (ended, why) {
-            (Some(end), _) => self.journal_end(run, vec![end], None),
-            (None, NotStarted::Locked) => self.wait_for_repo(run, item),
-            (None, NotStarted::NoSlot) => {
-                if let Some(waits) = run.record_of(item) {
-                    self.journal_wait(run, waits);
-                }
-                if run.put_back(item) {
-                    self.line_up(run);
-                }
-            }
+        match ended {
+            Some(end) => self.write_ends(run, vec![end], None).await,
+            None => self.wait_for_repo(run, item),
         }
     }
 
@@ -108,44 +76,33 @@ impl Engine {
     async fn try_once(
         &self,
         run: &Arc<Run>,
-        begun: &mut Begun,
-        seat: &mut Seat,
+        begun: &Begun,
+        slot: &Slot,
         record: &mut ItemRecord,
-    ) -> Result<Option<NewMemory>, NotStarted> {
+    ) -> Result<Option<NewMemory>, RepoLocked> {
         let clocks = Clocks::start();
-        let limit = begun.settings.settings.timeout.or(seat.pool().timeout);
-        let started = seat.slot().map(|_| begun.live.started);
-        let deadline = limit.and_then(|limit| Some(started? + limit));
+        let limit = begun.settings.settings.timeout.or(slot.pool.timeout);
+        let deadline = limit.map(|limit| begun.live.started + limit);
         // Entering can wait for another process's git; it stops where it is, which leaves nothing half made.
         let entered = tokio::select! {
             biased;
-            entered = self.enter(run, begun, seat, record) => entered,
+            entered = self.enter(run, begun, &slot.pool, record) => entered,
             end = over(&begun.live, deadline) => Err(Some(end)),
         };
         let verdict = match entered {
             Ok(mut workspace) => {
-                if let Seat::Ahead(ahead) = seat {
-                    let slot = ahead.slot(&begun.live).await;
-                    let slot = slot.ok_or(NotStarted::NoSlot)?;
-                    begun.live = run.start(record).ok_or(NotStarted::NoSlot)?;
-                    *seat = Seat::Slot(slot);
-                }
-                let deadline = limit.map(|limit| begun.live.started + limit);
-                self.work(run, begun, seat.pool(), deadline, &mut workspace, record)
+                self.work(run, begun, &slot.pool, deadline, &mut workspace, record)
                     .await
             }
-            Err(Some(End::Cancelled)) if seat.slot().is_none() => return Err(NotStarted::NoSlot),
             Err(Some(end)) => Verdict::unstarted(end),
-            Err(None) => return Err(NotStarted::Locked),
+            Err(None) => return Err(RepoLocked),
         };
-        if let (Stage::Run, End::NotStarted(_), Some(slot)) =
-            (verdict.stage, &verdict.outcome.end, seat.slot())
-        {
+        if let (Stage::Run, End::NotStarted(_)) = (verdict.stage, &verdict.outcome.end) {
             let filter = &begun.settings.settings.filter;
             self.quarantine.suspect(slot, filter).await;
         }
         self.conclude(record, verdict, &begun.live, &clocks);
-        let worker = seat.pool().worker_name.clone();
+        let worker = slot.pool.worker_name.clone();
         Ok(memory::outcome(
             run.id(),
             record,
@@ -160,22 +117,18 @@ impl Engine {
         &self,
         run: &Arc<Run>,
         begun: &Begun,
-        seat: &Seat,
+        pool: &Pool,
         record: &mut ItemRecord,
     ) -> Result<Workspace, Option<End>> {
         let settings = &begun.settings.settings;
-        let needs = Folder::needed(settings, seat.pool().worker.capabilities());
+        let needs = Folder::needed(settings, pool.worker.capabilities());
         let workspace = Workspace::enter(&self.repos, run.id(), settings, needs, record)
             .await
             .map_err(|error| match error {
                 NotEntered::Locked => None,
                 NotEntered::Problem(problem) => Some(End::NotStarted(problem)),
             })?;
-        let haste = match seat {
-            Seat::Slot(_) => Haste::Now,
-            Seat::Ahead(_) => Haste::WithOthers,
-        };
-        let journaled = self.journal_begin(run, record, haste).await;
+        let journaled = self.journal_begin(run, record).await;
         let revision = journaled.map_err(|error| Some(End::NotStarted(error.problem())))?;
         run.begun(record, revision);
         Ok(workspace)
@@ -454,15 +407,13 @@ async fn over(live: &Live, deadline: Option<Instant>) -> End {
 }
 
 /// Returns the end of an attempt that met a defect of this program.
-fn panicked(record: ItemRecord, panic: &(dyn Any + Send)) -> ItemRecord {
-    let said = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default();
+fn panicked(record: ItemRecord, panic: &Panicked) -> ItemRecord {
     let problem = Problem::new(
         ErrorKind::Internal,
-        format!("the attempt met a defect of mahavishnu: {}", redact(&said)),
+        format!(
+            "the attempt met a defect of mahavishnu: {}",
+            redact(&panic.0)
+        ),
     )
     .with_hint("please report it; resume_workflow runs the item again");
     ItemRecord {
@@ -486,7 +437,7 @@ fn tail_of(outcome: &Outcome) -> String {
 }
 
 /// Returns whether another attempt could end better: it ran and failed, or what stopped its start may pass.
-fn retries(record: &ItemRecord) -> bool {
+fn may_retry(record: &ItemRecord) -> bool {
     match (record.status, record.stage) {
         (ItemState::Failed, Some(Stage::Start)) => {
             record.error.as_ref().is_some_and(|error| error.retryable)

@@ -4,11 +4,9 @@
 //! is free (late binding); a routed single task that found every slot taken waits in the queue of the pool it was
 //! routed to. Of freed slots, those single tasks and the runs have the first choice by turns. An `in_place` item
 //! waits, without a slot, while another item of this process works on its repository; when that one leaves, all who
-//! wait for it compete again, since any of them may have been stopped or may find no slot. A run's prepared items
-//! (`ahead`) come before its ready ones, in the same turn.
+//! wait for it compete again, since any of them may have been stopped or may find no slot.
 
 use super::Engine;
-use super::ahead::{Prepared, Seat};
 use super::live::Stop;
 use super::run::{Next, Run};
 use crate::model::{Filter, Isolation, ItemIndex, ItemWork, PoolName};
@@ -25,8 +23,6 @@ const LOCKED_ELSEWHERE: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(crate) struct Queue {
     line: Line,
-    /// Items that were made ready ahead of their slots.
-    pub(crate) prepared: Prepared,
     /// Repositories that an `in_place` item of this process works on.
     pub(crate) busy: HashSet<String>,
     /// Items that wait for one of those.
@@ -112,30 +108,26 @@ impl Engine {
 
     /// Starts a ready item; nothing happens where it is not ready any more.
     fn start_item(&self, queue: &mut Queue, run: &Arc<Run>, work: &ItemWork, slot: Slot) {
-        if !run.claim(work.item) {
+        let Some(begun) = run.begin(work.item, &slot.pool.name, self.limits.grace) else {
             return;
-        }
+        };
         if in_place(run) {
             queue.busy.insert(work.repo.clone());
         }
-        let (engine, run, item) = (self.clone(), Arc::clone(run), work.item);
+        let (engine, run) = (self.clone(), Arc::clone(run));
         self.tasks
-            .spawn(async move { engine.attempt(run, item, slot).await });
+            .spawn(async move { engine.attempt(run, begun, slot).await });
     }
 
     /// Starts all that can start now.
     pub(crate) fn dispatch(&self) {
-        self.dispatch_all(&mut self.queue());
-    }
-
-    fn dispatch_all(&self, queue: &mut Queue) {
+        let queue = &mut *self.queue();
         queue.runs_first = !queue.runs_first;
-        let runs_first = queue.runs_first;
-        if runs_first {
+        if queue.runs_first {
             self.dispatch_runs(queue);
-        }
-        self.dispatch_waiting(queue);
-        if !runs_first {
+            self.dispatch_waiting(queue);
+        } else {
+            self.dispatch_waiting(queue);
             self.dispatch_runs(queue);
         }
     }
@@ -191,14 +183,11 @@ impl Engine {
     }
 
     fn serve(&self, queue: &mut Queue, run: &Arc<Run>, full: &mut HashSet<Filter>) -> Served {
-        if self.start_prepared(queue, run) {
-            return Served::Started;
-        }
         loop {
             let work = match run.next() {
                 Next::Item(work) => work,
-                Next::Nothing if !queue.prepared.has(run) => return Served::Nothing,
-                Next::Later | Next::Nothing => return Served::Waits,
+                Next::Nothing => return Served::Nothing,
+                Next::Later => return Served::Waits,
             };
             if park_if_busy(queue, run, &work) {
                 continue;
@@ -214,21 +203,6 @@ impl Engine {
             };
             self.start_item(queue, run, &work, slot);
             return Served::Started;
-        }
-    }
-
-    /// Lets others have the slot and the repository of an attempt that has ended after `took`.
-    pub(crate) fn pass_on(&self, run: &Arc<Run>, repo: &str, seat: Seat, took: Duration) {
-        let pool = Arc::clone(seat.pool());
-        let key = match seat {
-            Seat::Slot(slot) => Some(slot.give_back()),
-            Seat::Ahead(_) => None,
-        };
-        let mut queue = self.queue();
-        queue.leave_repo(run, repo);
-        self.dispatch_all(&mut queue);
-        if let Some(key) = key {
-            self.look_ahead(&mut queue, run, (key, &pool), took);
         }
     }
 

@@ -9,11 +9,11 @@
 //!
 //! Lock order: the map of runs or the dispatch queue, then run, then router. None is held across an await.
 
-mod ahead;
 mod attempt;
 mod cause;
 mod dispatch;
 mod journal;
+mod ledger;
 mod live;
 mod run;
 mod workspace;

@@ -5,17 +5,16 @@
 //! so that it only ever grows, whichever server tells it.
 //!
 //! ```text
-//!          ┌──────── put_back ── Parked ◄─ unbegin ─┐
-//!          ▼                       ▲ park           │
-//! Still ─► Ready ── claim ─► Starting ── begin ─► Live ── end ─► Ending ── journaled ─► Still
-//!   resume   ▲ └── claim_ahead ─► Ahead ── start ───┘              │ (another attempt)
-//!            └─────────────────────────────────────────────────────┘
+//!            ┌─ put_back ── Parked ◄── unbegin ─┐
+//!            ▼                ▲ park            │
+//! Still ─► Ready ─────────────┴─── begin ────► Live ── end ─► Ending ── journaled ─► Still
+//!   resume   ▲                                                  │ (another attempt)
+//!            └──────────────────────────────────────────────────┘
 //! ```
 
-mod ahead;
 mod item;
 
-use super::journal::Ledger;
+use super::ledger::Ledger;
 use super::live::{Live, Stop};
 use crate::model::{
     Counts, Filter, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, Revision, WorkflowId,
@@ -45,8 +44,8 @@ struct State {
     counts: Counts,
     /// What can start now, those with fewer tries first.
     ready: BTreeSet<(u32, ItemIndex)>,
-    /// How many items start or run.
-    taken: u32,
+    /// How many items run.
+    running: u32,
     /// Since the run was taken up.
     failed: u32,
     ended: u32,
@@ -72,13 +71,6 @@ pub(crate) enum Next {
     Later,
     /// Nothing: no item is ready.
     Nothing,
-}
-
-/// What became of an item that was to begin.
-pub(crate) enum Begin {
-    Begun(Begun),
-    /// It was stopped meanwhile and has ended; the end is to be journaled.
-    Stopped(ItemRecord),
 }
 
 /// An attempt that was just begun.
@@ -109,7 +101,7 @@ impl Run {
                 counts: Counts::of(items.iter().map(|item| item.record.status)),
                 ready: ready.map(|item| (0, item.record.item)).collect(),
                 items,
-                taken: 0,
+                running: 0,
                 failed: 0,
                 ended: 0,
                 failed_at: None,
@@ -122,7 +114,7 @@ impl Run {
     }
 
     /// Returns what is to be written of it.
-    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -207,7 +199,7 @@ impl Run {
             return Next::Nothing;
         };
         let limit = state.record.settings.max_parallel;
-        if limit.is_some_and(|limit| state.taken >= limit) || state.has_failed_enough() {
+        if limit.is_some_and(|limit| state.running >= limit) || state.has_failed_enough() {
             return Next::Later;
         }
         match state.items.get(item as usize) {
@@ -216,12 +208,29 @@ impl Run {
         }
     }
 
-    /// Takes a ready item to start it; false where it is not ready any more.
-    pub(crate) fn claim(&self, item: ItemIndex) -> bool {
+    /// Begins an attempt at a ready item, which has a slot of `pool` from now on; none where it is not ready any more.
+    pub(crate) fn begin(&self, item: ItemIndex, pool: &PoolName, grace: Duration) -> Option<Begun> {
         let mut state = self.state();
-        let claimed = state.leave_ready(item, Phase::Starting(None));
-        state.taken += u32::from(claimed);
-        claimed
+        let live = Arc::new(Live::new(grace));
+        if !state.leave_ready(item, Phase::Live(Arc::clone(&live))) {
+            return None;
+        }
+        let settings = Arc::clone(&state.record);
+        let item = state.items.get_mut(item as usize)?;
+        let record = item.next_attempt(pool);
+        item.record = Arc::new(record.clone());
+        item.tries += 1;
+        let work = Arc::clone(&item.work);
+        state.running += 1;
+        state.counts.shift(ItemState::Queued, ItemState::Running);
+        drop(state);
+        self.wake(None);
+        Some(Begun {
+            record,
+            work,
+            settings,
+            live,
+        })
     }
 
     /// Takes a ready item aside until its repository is free; false where it is not ready any more.
@@ -243,72 +252,27 @@ impl Run {
 
 /// What an attempt does.
 impl Run {
-    /// Begins an attempt at a claimed item: it runs from now on.
-    pub(crate) fn begin(&self, item: ItemIndex, pool: &PoolName, grace: Duration) -> Option<Begin> {
-        let mut state = self.state();
-        let enough = state.has_failed_enough().then_some(Stop::MaxFailures);
-        let settings = Arc::clone(&state.record);
-        let begun = state.items.get_mut(item as usize)?;
-        let Phase::Starting(stop) = begun.phase else {
-            return None;
-        };
-        let begin = match stop.max(enough) {
-            Some(why) => {
-                state.taken -= 1;
-                Begin::Stopped(state.end_waiting(item, why)?)
-            }
-            None => {
-                let live = Arc::new(Live::new(grace));
-                let record = begun.next_attempt(pool);
-                begun.record = Arc::new(record.clone());
-                begun.phase = Phase::Live(Arc::clone(&live));
-                begun.tries += 1;
-                let begin = Begin::Begun(Begun {
-                    record,
-                    work: Arc::clone(&begun.work),
-                    settings,
-                    live,
-                });
-                state.counts.shift(ItemState::Queued, ItemState::Running);
-                begin
-            }
-        };
-        drop(state);
-        self.wake(None);
-        Some(begin)
-    }
-
     /// Takes an attempt that was begun but not started aside, as if it had not been; returns its end, to be journaled,
     /// where it was stopped meanwhile.
     pub(crate) fn unbegin(&self, item: ItemIndex) -> Option<ItemRecord> {
         let mut state = self.state();
         let place = state.items.get_mut(item as usize)?;
-        let (live, had_slot) = match &place.phase {
-            Phase::Live(live) => (live, true),
-            Phase::Ahead(live) => (live, false),
-            _ => return None,
+        let Phase::Live(live) = &place.phase else {
+            return None;
         };
         let stop = live.stopped();
         place.tries = place.tries.saturating_sub(1);
         place.phase = Phase::Parked;
-        if had_slot {
-            let record = Arc::make_mut(&mut place.record);
-            record.status = ItemState::Queued;
-            record.attempt = record.attempt.saturating_sub(1);
-            record.started_at = None;
-            state.taken -= 1;
-            state.counts.shift(ItemState::Running, ItemState::Queued);
-        }
+        let record = Arc::make_mut(&mut place.record);
+        record.status = ItemState::Queued;
+        record.attempt = record.attempt.saturating_sub(1);
+        record.started_at = None;
+        state.running -= 1;
+        state.counts.shift(ItemState::Running, ItemState::Queued);
         let ended = stop.and_then(|why| state.end_waiting(item, why));
         drop(state);
         self.wake(None);
         ended
-    }
-
-    /// Returns an item's record as it was when it last changed.
-    pub(crate) fn record_of(&self, item: ItemIndex) -> Option<ItemRecord> {
-        let state = self.state();
-        Some((*state.items.get(item as usize)?.record).clone())
     }
 
     /// Notes that an attempt is journaled, as `record`.
@@ -332,16 +296,15 @@ impl Run {
         let Some(item) = state.items.get_mut(end.item as usize) else {
             return Vec::new();
         };
-        let (stopped, had_slot) = match &item.phase {
-            Phase::Live(live) => (live.stopped().is_some(), true),
-            Phase::Ahead(live) => (live.stopped().is_some(), false),
-            _ => (false, false),
+        let Phase::Live(live) = &item.phase else {
+            return Vec::new();
         };
+        let stopped = live.stopped().is_some();
         item.failed = None;
         let left = item.tries <= retries;
         let again = may_retry && failed && left && !stopped && !state.has_failed_enough();
         state.failed += u32::from(failed && !again);
-        state.taken -= u32::from(had_slot);
+        state.running -= 1;
         let mut records = vec![end.clone()];
         if again {
             records.push(ItemRecord {
@@ -381,11 +344,6 @@ impl Run {
         !self.state().ready.is_empty()
     }
 
-    /// Returns whether items of it start or run.
-    pub(crate) fn has_taken(&self) -> bool {
-        self.state().taken > 0
-    }
-
     /// Returns whether so many items have failed that nothing more may start.
     pub(crate) fn has_failed_enough(&self) -> bool {
         self.state().has_failed_enough()
@@ -410,12 +368,9 @@ impl Run {
             }
             match &mut state.items[index as usize].phase {
                 Phase::Still => {}
-                Phase::Ahead(live) => live.stop(why, grace),
                 Phase::Live(live) if why.ends_running() => live.stop(why, grace),
                 Phase::Live(_) => {}
-                Phase::Starting(stop) | Phase::Ending { stop, .. } => {
-                    *stop = (*stop).max(Some(why))
-                }
+                Phase::Ending { stop, .. } => *stop = (*stop).max(Some(why)),
                 Phase::Ready | Phase::Parked => ended.extend(state.end_waiting(index, why)),
             }
         }

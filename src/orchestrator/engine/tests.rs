@@ -62,7 +62,7 @@ impl Worker for Defective {
 #[derive(Clone, Default)]
 struct Gauge(Arc<Mutex<(u32, u32)>>);
 
-/// Longer than a prepared item waits.
+/// How long a long item takes.
 const LONG: Duration = Duration::from_millis(150);
 
 impl Gauge {
@@ -190,13 +190,13 @@ async fn start_all(dir: &Path, gauge: &Gauge) -> (Orchestrator, Arc<Run>) {
 }
 
 #[tokio::test]
-async fn what_is_prepared_never_runs_beyond_the_slots_and_is_put_back_in_time() {
+async fn no_more_items_run_at_once_than_there_are_slots() {
     let dir = tempfile::tempdir().expect("a folder");
     let gauge = Gauge::default();
     let (core, run) = start_all(dir.path(), &gauge).await;
     let mut changes = run.changes();
     while !run.is_over() {
-        // An item whose end is being written down is told as running and has no slot any more.
+        // An item whose end is being written counts as running and has no slot any more.
         let (counts, unsaved) = (run.counts(), run.unsaved());
         assert!(counts.running as usize <= 1 + unsaved, "{counts:?}");
         changes.changed().await.expect("the run lives");
@@ -215,12 +215,12 @@ async fn what_is_prepared_never_runs_beyond_the_slots_and_is_put_back_in_time() 
 }
 
 #[tokio::test]
-async fn what_is_prepared_ends_when_its_run_is_cancelled() {
+async fn waiting_items_end_when_their_run_is_cancelled() {
     let dir = tempfile::tempdir().expect("a folder");
     let gauge = Gauge::default();
     let (core, run) = start_all(dir.path(), &gauge).await;
     let mut changes = run.changes();
-    // A long one runs by then, and others are prepared behind it.
+    // A long one runs by then, and the others wait behind it.
     while run.counts().succeeded < 9 {
         changes.changed().await.expect("the run lives");
     }

@@ -24,10 +24,7 @@ pub(crate) enum Phase {
     Ready,
     /// Waits for its repository.
     Parked,
-    /// Has a slot; it begins or, where it was stopped meanwhile, ends in a moment.
-    Starting(Option<Stop>),
-    /// Is prepared, or will be in a moment, and has no slot yet; its record is the one before.
-    Ahead(Arc<Live>),
+    /// Has a slot; its attempt begins or runs.
     Live(Arc<Live>),
     /// Its end is being journaled. With `again` it then waits for another attempt, unless it was stopped meanwhile.
     Ending {
