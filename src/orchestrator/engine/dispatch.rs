@@ -11,7 +11,7 @@ use super::live::Stop;
 use super::run::{Next, Run};
 use crate::model::{Filter, Isolation, ItemIndex, ItemWork, PoolName};
 use crate::orchestrator::routing::PoolKey;
-use crate::orchestrator::routing::pools::{Place, Routed, Slot};
+use crate::orchestrator::routing::pools::{Assignment, QueuePlace, Slot};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(crate) struct Queue {
     /// Items that wait for one of those.
     parked: HashMap<String, Vec<(Arc<Run>, ItemIndex)>>,
     /// Routed single tasks that wait in their pool's queue.
-    waiting: HashMap<PoolKey, VecDeque<(Arc<Run>, Place)>>,
+    waiting: HashMap<PoolKey, VecDeque<(Arc<Run>, QueuePlace)>>,
     runs_first: bool,
 }
 
@@ -76,16 +76,16 @@ impl Queue {
 
 impl Engine {
     /// Takes up a routed single task in what it got; returns the pool's name.
-    pub(crate) fn take_up_routed(&self, run: Arc<Run>, routed: Routed) -> PoolName {
+    pub(crate) fn take_up_routed(&self, run: Arc<Run>, assigned: Assignment) -> PoolName {
         self.keep(&run);
         let mut queue = self.queue();
-        match routed {
-            Routed::Slot(slot) => {
+        match assigned {
+            Assignment::Slot(slot) => {
                 let name = slot.pool.name.clone();
                 self.launch(&mut queue, &run, slot);
                 name
             }
-            Routed::Queued(place) => {
+            Assignment::Queued(place) => {
                 let name = place.pool.name.clone();
                 let waiting = queue.waiting.entry(place.key).or_default();
                 waiting.push_back((run, place));

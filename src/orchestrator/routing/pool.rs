@@ -1,12 +1,12 @@
-//! Pools: named sets of worker slots of one worker kind, and what their attempts have taken so far.
+//! One pool as attempts see it: its worker and its figures.
 //!
-//! Not responsible for choosing a pool (the router) nor for counting its slots (the router's guards).
+//! Not responsible for choosing a pool (the router) nor for counting its slots (the guards of `pools`).
 
-pub(crate) use super::stats::Stats;
-
+use super::stats::Stats;
 use crate::model::PoolName;
 use crate::worker::Worker;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A pool as attempts see it.
@@ -17,11 +17,11 @@ pub(crate) struct Pool {
     pub(crate) worker_name: String,
     /// What runs its tasks.
     pub(crate) worker: Arc<dyn Worker>,
-    /// How long one attempt may take, where the call says nothing.
+    /// How long one attempt may take, where the call gives no limit.
     pub(crate) timeout: Option<Duration>,
     /// What its attempts have taken so far.
     pub(crate) stats: Stats,
-    // A std mutex: held to copy an instant, never across an await.
+    // Held to copy an instant, never across an await.
     usable_at: Mutex<Option<Instant>>,
 }
 
@@ -45,18 +45,12 @@ impl Pool {
 
     /// Notes that its worker was found usable at `now`.
     pub(crate) fn found_usable(&self, now: Instant) {
-        *self
-            .usable_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(now);
+        *self.usable_at.lock() = Some(now);
     }
 
     /// Returns whether its worker was found usable less than `age` before `now`.
     pub(crate) fn was_usable(&self, now: Instant, age: Duration) -> bool {
-        let usable_at = *self
-            .usable_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let usable_at = *self.usable_at.lock();
         usable_at.is_some_and(|at| now.saturating_duration_since(at) < age)
     }
 }

@@ -1,9 +1,10 @@
 //! Pools whose worker cannot be used: out of the choice until it can, so that tasks do not flow to where they fail
 //! fastest.
 
+use super::load::Availability;
 use super::pool::Pool;
 use super::pools::{Pools, Slot};
-use super::{Availability, PoolKey};
+use super::spec::PoolKey;
 use crate::error::Problem;
 use crate::model::Filter;
 use crate::resilience::Backoff;
@@ -42,9 +43,9 @@ impl Quarantine {
         });
     }
 
-    /// Looks at the pool of an attempt that could not be started, and takes it out where its worker cannot be used and
-    /// another pool can take what `filter` lets through. The last one stays: a task that fails says why, one that waits
-    /// for ever does not.
+    /// Probes the pool of an attempt that could not be started, and takes it out where its worker cannot be used and
+    /// another open pool fits `filter`. The last one stays: a task that fails gives a reason, one that waits for ever does
+    /// not.
     pub(crate) async fn suspect(&self, slot: &Slot, filter: &Filter) {
         if !self.pools.has_other(slot.key, filter) {
             return;

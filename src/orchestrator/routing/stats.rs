@@ -1,7 +1,7 @@
-//! What a pool's attempts have taken: counts for ever, durations of the latest ones.
+//! A pool's figures: how many attempts succeeded and failed since the start, and how long the latest ones took.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How many durations the percentiles are taken over.
@@ -9,7 +9,7 @@ const WINDOW: usize = 256;
 
 /// Counts and durations of a pool's attempts.
 #[derive(Debug, Default)]
-// A std mutex: held for a push or a sort of 256 numbers, never across an await.
+// Held for a push or a sort of 256 numbers, never across an await.
 pub(crate) struct Stats(Mutex<Figures>);
 
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ pub(crate) struct StatsView {
 impl Stats {
     /// Counts an attempt that took `duration`.
     pub(crate) fn record(&self, succeeded: bool, duration: Duration) {
-        let mut figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut figures = self.0.lock();
         if succeeded {
             figures.succeeded += 1;
         } else {
@@ -50,7 +50,7 @@ impl Stats {
 
     /// Returns the figures now; percentiles by the nearest-rank method.
     pub(crate) fn view(&self) -> StatsView {
-        let figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let figures = self.0.lock();
         let mut sorted: Vec<u64> = figures.latest_ms.iter().copied().collect();
         let (succeeded, failed) = (figures.succeeded, figures.failed);
         drop(figures);

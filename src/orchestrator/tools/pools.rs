@@ -9,7 +9,7 @@ use crate::model::PoolName;
 use crate::orchestrator::Orchestrator;
 use crate::orchestrator::memory::collector::{Answer, Failure, fan_out};
 use crate::orchestrator::routing::pool::Pool;
-use crate::orchestrator::routing::pools::Standing;
+use crate::orchestrator::routing::pools::PoolStatus;
 use crate::orchestrator::routing::{Availability, PoolSpec};
 use futures_util::FutureExt;
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ impl Orchestrator {
     }
 
     /// Returns the pools of this page, how many there are in all pages, and how many may come after this one.
-    fn chosen(&self, args: &ListPools) -> Result<(Vec<Standing>, usize, usize), Problem> {
+    fn chosen(&self, args: &ListPools) -> Result<(Vec<PoolStatus>, usize, usize), Problem> {
         let after = args.cursor.as_deref();
         if args.pools.is_empty() {
             let (mut page, total) = self.0.pools.page(after, PAGE_ROWS + 1);
@@ -113,7 +113,7 @@ impl Orchestrator {
 
     /// Asks every pool's worker at once how it is. Those that know without asking anybody cost nothing, and a good
     /// answer of theirs holds for [`USABLE_FOR`]: it may have taken a walk along the PATH.
-    async fn probe(&self, pools: &[Standing]) -> Vec<Answer<(), Problem>> {
+    async fn probe(&self, pools: &[PoolStatus]) -> Vec<Answer<(), Problem>> {
         let mut answers = Vec::with_capacity(pools.len());
         let mut open = Vec::new();
         let now = std::time::Instant::now();
@@ -150,7 +150,7 @@ impl Orchestrator {
     }
 
     /// Takes pools whose worker cannot be used out of the choice, and back in.
-    fn note_health(&self, pools: &[Standing], answers: &[Answer<(), Problem>]) {
+    fn note_health(&self, pools: &[PoolStatus], answers: &[Answer<(), Problem>]) {
         for (standing, answer) in pools.iter().zip(answers) {
             match answer {
                 Answer::Failed(_) => self
@@ -288,7 +288,9 @@ impl Orchestrator {
             .pools
             .change(|router| router.set_availability(key, Availability::Draining));
         if !self.drained(&args.name, grace, || {}).await {
-            self.0.pools.shut(key);
+            self.0
+                .pools
+                .change(|router| router.set_availability(key, Availability::Closing));
             // At every look: what was about to start is not among what runs yet.
             let stop = || {
                 for run in self.0.engine.live_runs() {
@@ -355,13 +357,13 @@ fn labels(labels: Vec<String>) -> Result<Vec<String>, Problem> {
 }
 
 fn row(
-    standing: Standing,
+    standing: PoolStatus,
     probe: Answer<(), Problem>,
     detail: Detail,
     elsewhere: &BTreeMap<PoolName, u32>,
 ) -> PoolRow {
     let (health, error) = match (standing.availability, probe) {
-        (Availability::Draining, _) => (Health::Draining, None),
+        (Availability::Draining | Availability::Closing, _) => (Health::Draining, None),
         (_, Answer::Ok(())) => (Health::Healthy, None),
         (_, Answer::Failed(Failure::Error(problem))) => (Health::Unreachable, Some(problem)),
         (_, Answer::Failed(failure)) => (
