@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Runs every benchmark beside its floors and peers and writes the table into the README; works from a fresh clone.
+# Measures what users feel beside its floors and peers, and writes benches/RESULTS.md and the README's table; works from a
+# fresh clone.
 #
-# `benches/compare.sh [BENCH...]`: these benchmarks, or all. What was measured stays in target/bench.jsonl; a figure that is
-# measured again replaces its row. What is missing (GNU parallel, taskset, Python) is skipped loudly.
+# `benches/compare.sh [PART-OF-A-TITLE]`: all figures, or those whose title contains the text. What was measured stays in
+# target/bench.jsonl; a figure that is measured again replaces its row. MAHAVISHNU_BEFORE=PROGRAM measures a second build
+# in the same run. What is missing (GNU parallel, taskset, Python) is skipped with a line that names it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-benches=("$@")
-[ $# -gt 0 ] || benches=(router cache spawn roundtrip workflows fanout footprint store search)
 
 # A server in Python to compare with, in a folder of its own. Any python3 that can make one will do.
 fastmcp() {
@@ -33,15 +32,8 @@ cpu() {
 }
 load() { uptime | sed 's/.*load average[s]*: *//'; }
 
-# One build for all: the benchmarks, the program they start, and the bare server.
-cargo build --release --benches --bin mahavishnu --example bare_server --example bench_table
-before=$(load)
-for bench in "${benches[@]}"; do
-    cargo bench --bench "$bench"
-done
-
-machine="Measured on $(cpu), $(getconf _NPROCESSORS_ONLN) cores, $(uname -sr), $(rustc --version), load $before before and \
-$(load) after, $(date -u +%F). Each row is one run in which all subjects took turns; only ratios compare with another machine or \
-another hour. A ratio in bold misses its goal. \`benches/compare.sh\` measures all of it again."
-target=${CARGO_TARGET_DIR:-target}
-"$target/release/examples/bench_table" "$target/bench.jsonl" README.md "$machine"
+# One build for all: the benchmark, the program it starts, and the bare server.
+cargo build --release --locked --bench compare --bin mahavishnu --example bare_server
+export MAHAVISHNU_BENCH_MACHINE="Measured on $(cpu), $(getconf _NPROCESSORS_ONLN) cores, $(uname -sr), $(rustc --version), load \
+$(load) at the start, $(date -u +%F). In each row all programs took turns in one run; only ratios compare with another machine."
+cargo bench --bench compare -- "$@"

@@ -1,8 +1,8 @@
 //! The floor of a tool call over stdio: rmcp and nothing else. Also a stand-in for any server whose answer is known.
 //!
-//! `bare_server [--answer FILE] [--delay-ms MS] [--at-once N] [--threads N] [TOOL=FILE...]`: the tool `answer`, and every
-//! tool named, answers the tool result in its FILE, or a text of two bytes; at once, or after a delay with so many calls at
-//! work. On one thread, or on N.
+//! `bare_server [--answer FILE] [--delay-ms MS] [--at-once N] [TOOL=FILE...]`: the tool `answer` answers the tool result in its
+//! FILE, or a text of two bytes; every tool named answers what its FILE holds at that time. At once, or after a delay
+//! with so many calls at work. On one thread.
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, JsonObject,
@@ -23,8 +23,10 @@ use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
 
 struct Bare {
-    /// Each tool's answer.
-    answers: HashMap<String, CallToolResult>,
+    /// What `answer` answers.
+    answer: CallToolResult,
+    /// The other tools, each with the file of its answer.
+    files: HashMap<String, String>,
     delay: Option<Delay>,
 }
 
@@ -55,7 +57,11 @@ impl ServerHandler for Bare {
             )
         };
         Ok(ListToolsResult::with_all_items(
-            self.answers.keys().map(tool).collect(),
+            self.files
+                .keys()
+                .chain([&ANSWER.to_owned()])
+                .map(tool)
+                .collect(),
         ))
     }
 
@@ -64,35 +70,41 @@ impl ServerHandler for Bare {
         request: CallToolRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let unknown = || ErrorData::invalid_params("no such tool", None);
-        let answer = self.answers.get(&*request.name).ok_or_else(unknown)?;
+        let answer = match self.files.get(&*request.name) {
+            Some(file) => read(file).map_err(|error| ErrorData::internal_error(error, None))?,
+            None if request.name == ANSWER => self.answer.clone(),
+            None => return Err(ErrorData::invalid_params("no such tool", None)),
+        };
         if let Some(delay) = &self.delay {
             let _turn = delay.at_once.acquire().await;
             tokio::time::sleep(delay.time).await;
         }
-        Ok(answer.clone().into())
+        Ok(answer.into())
     }
 }
 
+/// The tool that answers from a constant.
+const ANSWER: &str = "answer";
+
+fn read(file: &str) -> Result<CallToolResult, String> {
+    let bytes = std::fs::read(file).map_err(|error| format!("{file}: {error}"))?;
+    serde_json::from_slice(&bytes).map_err(|error| format!("{file}: {error}"))
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let nothing = CallToolResult::success(vec![ContentBlock::text("{}")]);
-    let mut answers = HashMap::from([("answer".to_owned(), nothing)]);
+    let mut answer = CallToolResult::success(vec![ContentBlock::text("{}")]);
+    let mut files = HashMap::new();
     let (mut delay_ms, mut at_once) = (0, 1);
-    let mut threads = 1;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-        let read = |file: &str| -> Result<CallToolResult, Box<dyn Error>> {
-            Ok(serde_json::from_slice(&std::fs::read(file)?)?)
-        };
         match arg.as_str() {
-            "--answer" => drop(answers.insert("answer".to_owned(), read(&value()?)?)),
+            "--answer" => answer = read(&value()?)?,
             "--delay-ms" => delay_ms = value()?.parse()?,
             "--at-once" => at_once = value()?.parse()?,
-            "--threads" => threads = value()?.parse()?,
             tool => {
                 let (name, file) = tool.split_once('=').ok_or(format!("{tool} has no file"))?;
-                answers.insert(name.to_owned(), read(file)?);
+                files.insert(name.to_owned(), file.to_owned());
             }
         }
     }
@@ -100,12 +112,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         time: Duration::from_millis(delay_ms),
         at_once: Semaphore::new(at_once),
     });
-    let server = Bare { answers, delay };
-    let mut runtime = match threads {
-        1 => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
+    let server = Bare {
+        answer,
+        files,
+        delay,
     };
-    let runtime = runtime.worker_threads(threads).enable_all().build()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(server))
 }
 

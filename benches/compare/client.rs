@@ -1,6 +1,6 @@
 //! A thin, blocking client of an MCP server on stdio: lines in, lines out, nothing parsed while it is measured.
 
-use super::peers::bare_server;
+use crate::peers::{Build, bare_server};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -144,7 +144,7 @@ impl Client {
         self.buffer.truncate(old + got);
     }
 
-    /// Ends the server at once, whatever it does; its guardian ends what it runs.
+    /// Kills the server. Its guardian ends what it runs.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it is ours");
     }
@@ -217,7 +217,7 @@ impl World {
         self.path().join("repos")
     }
 
-    /// Makes repositories `r0`, `r1`, ...: just enough for git to call them so.
+    /// Makes repositories `r0`, `r1`, ...: just enough for git to accept them.
     pub(crate) fn make_repos(&self, count: usize) {
         for number in 0..count {
             let git = self.repos().join(format!("r{number}/.git"));
@@ -230,14 +230,27 @@ impl World {
         }
     }
 
-    /// Returns the command of a mahavishnu in this world.
-    pub(crate) fn server(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mahavishnu"));
+    /// Adds to the end of the config.
+    pub(crate) fn add_config(&self, config: &str) {
+        let file = self.path().join("config.toml");
+        let old = std::fs::read_to_string(&file).expect("it is there");
+        std::fs::write(file, format!("{old}{config}")).expect("it can be written");
+    }
+
+    /// Returns the command of a mahavishnu in this world. Each build has a state folder of its own.
+    pub(crate) fn server(&self, build: &Build) -> Command {
+        let state = self.path().join(format!("state-{}", build.name));
+        self.server_with_state(build, &state)
+    }
+
+    /// Returns the command of a mahavishnu with this state folder.
+    pub(crate) fn server_with_state(&self, build: &Build, state: &Path) -> Command {
+        let mut command = Command::new(&build.program);
         command
             .arg("--config")
             .arg(self.path().join("config.toml"))
             .arg("--state-dir")
-            .arg(self.path().join("state"))
+            .arg(state)
             .env("HOME", self.path())
             .current_dir(self.repos());
         command

@@ -1,49 +1,46 @@
-//! The one harness of all benchmarks.
+//! A figure: the subject and its peers, measured in turns (A B A B ...), so that other load on the machine meets all of them
+//! alike; ratios are taken within a round.
 //!
-//! A figure is a subject and its peers, measured in turns (A B A B ...), so that what else the machine does meets all of
-//! them alike; ratios are taken within a round. Each turn gives the values of its pieces. Every figure is printed and
-//! appended as a [`Record`] to `target/bench.jsonl`. With `--test`, or without cargo's `--bench`, sizes are tiny, there is
-//! one round, and nothing is recorded: that shows that a benchmark works, not how fast.
+//! With `--test`, or without cargo's `--bench`, sizes are tiny, there is one round and nothing is kept: that shows that a
+//! benchmark works, not how fast the program is.
 
-#![allow(dead_code, reason = "each benchmark uses its own part of it")]
-
-pub(crate) mod client;
-pub(crate) mod corpus;
-pub(crate) mod linux;
-pub(crate) mod peers;
-pub(crate) mod record;
-
-pub(crate) use record::{Goal, Record, Row, Unit};
-
+use crate::peers::Build;
+use crate::record::{Goal, Record, Row, Unit};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 /// How often each subject is measured, unless a figure says otherwise.
 const ROUNDS: usize = 7;
 
-/// One benchmark program.
+/// How the benchmark was called.
 pub(crate) struct Bench {
-    name: &'static str,
     quick: bool,
     only: Option<String>,
 }
 
 impl Bench {
-    /// Reads the program's arguments; one that is no flag names the figures to measure, by a part of their name or of
-    /// `NAME [SIZE]`.
-    pub(crate) fn new(name: &'static str) -> Self {
-        without_cargos_libraries();
+    /// Reads the program's arguments. One that is no flag selects the figures whose title contains it.
+    pub(crate) fn from_args() -> Self {
         let args: Vec<String> = std::env::args().skip(1).collect();
         let has = |flag: &str| args.iter().any(|arg| arg == flag);
         Self {
-            name,
             quick: has("--test") || !has("--bench"),
             only: args.iter().find(|arg| !arg.starts_with('-')).cloned(),
         }
+    }
+
+    /// Returns whether this only shows that the benchmark works.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.quick
+    }
+
+    /// Returns whether a figure of this title was asked for.
+    pub(crate) fn wants(&self, title: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| title.contains(only))
     }
 
     /// Returns `full`, or `quick` where this only shows that the benchmark works.
@@ -52,11 +49,9 @@ impl Bench {
     }
 
     /// Begins a figure with values in `unit`.
-    pub(crate) fn figure<'a>(&self, figure: impl Into<String>, unit: Unit) -> Figure<'a> {
+    pub(crate) fn figure<'a>(&self, title: impl Into<String>, unit: Unit) -> Figure<'a> {
         Figure {
-            bench: self.name,
-            only: self.only.clone(),
-            figure: figure.into(),
+            title: title.into(),
             unit,
             size: None,
             rounds: self.size(ROUNDS, 1),
@@ -66,15 +61,15 @@ impl Bench {
     }
 }
 
-/// Begins again without the search path for libraries that cargo sets: every program that a peer starts would look there
-/// first, which makes it a fifth slower, while mahavishnu's programs do not get that variable.
-fn without_cargos_libraries() {
+/// Replaces this process by one without the library search path that cargo sets. Every program that a peer starts would
+/// search it, which makes a start a fifth slower, while mahavishnu does not pass the variable on.
+pub(crate) fn without_cargos_libraries() {
     const PATH: &str = "LD_LIBRARY_PATH";
     if std::env::var_os(PATH).is_some() {
         let program = std::env::current_exe().expect("this program is a file");
         let mut again = Command::new(program);
         again.args(std::env::args_os().skip(1)).env_remove(PATH);
-        panic!("cannot begin again: {}", again.exec());
+        panic!("cannot run itself again: {}", again.exec());
     }
 }
 
@@ -88,9 +83,7 @@ struct Subject<'a> {
 
 /// A figure in the making: the subject, then its peers.
 pub(crate) struct Figure<'a> {
-    bench: &'static str,
-    only: Option<String>,
-    figure: String,
+    title: String,
     unit: Unit,
     size: Option<u64>,
     rounds: usize,
@@ -113,7 +106,19 @@ impl<'a> Figure<'a> {
         self
     }
 
-    /// Adds the subject, or a peer without a goal; `turn` measures it once and returns its pieces' values.
+    /// Adds each build of mahavishnu, the one under test first. `make` prepares a build and returns its turn.
+    pub(crate) fn builds<T: FnMut() -> Vec<f64> + 'a>(
+        mut self,
+        builds: &[Build],
+        mut make: impl FnMut(&Build) -> T,
+    ) -> Self {
+        for build in builds {
+            self = self.add(build.name, make(build));
+        }
+        self
+    }
+
+    /// Adds a subject without a goal; `turn` measures it once and returns the values of its pieces.
     pub(crate) fn add(
         mut self,
         name: impl Into<String>,
@@ -127,24 +132,26 @@ impl<'a> Figure<'a> {
         self
     }
 
-    /// Says what the ratio to the peer that was added last should be.
-    pub(crate) fn goal(mut self, goal: impl Into<Option<Goal>>) -> Self {
+    /// Adds a fixed value to compare with.
+    pub(crate) fn limit(self, name: impl Into<String>, value: f64) -> Self {
+        self.add(name, move || vec![value])
+    }
+
+    /// Sets the goal of the ratio to the peer that was added last.
+    pub(crate) fn goal(mut self, goal: Goal) -> Self {
         if let Some(peer) = self.subjects.last_mut() {
-            peer.goal = goal.into();
+            peer.goal = Some(goal);
         }
         self
     }
 
-    /// Measures all in turns, reports and records it.
+    /// Measures all in turns, prints the figure and keeps it.
     ///
     /// # Panics
     ///
     /// When a turn gives no value or the record cannot be written.
+    #[expect(clippy::print_stdout, reason = "a benchmark's report")]
     pub(crate) fn run(mut self) {
-        let name = titled(&self.figure, self.size);
-        if self.only.as_ref().is_some_and(|only| !name.contains(only)) {
-            return;
-        }
         let mut turns: Vec<Vec<Vec<f64>>> = self.subjects.iter().map(|_| Vec::new()).collect();
         for _ in 0..self.rounds {
             for (subject, turns) in self.subjects.iter_mut().zip(&mut turns) {
@@ -152,8 +159,10 @@ impl<'a> Figure<'a> {
             }
         }
         let record = self.record(&turns);
-        print(&record);
-        if !self.quick {
+        if self.quick {
+            println!("works: {}", record.full_title());
+        } else {
+            print(&record);
             append(&record);
         }
     }
@@ -164,7 +173,7 @@ impl<'a> Figure<'a> {
             .map(|turns| turns.iter().map(|turn| quantile(turn, 0.5)).collect())
             .collect();
         let worst = match self.unit {
-            Unit::PerSecond | Unit::Share => 0.01,
+            Unit::PerSecond => 0.01,
             Unit::Nanoseconds | Unit::Bytes => 0.99,
         };
         let rows = self.subjects.iter().enumerate().map(|(at, subject)| {
@@ -179,18 +188,13 @@ impl<'a> Figure<'a> {
             }
         });
         Record {
-            bench: self.bench.to_owned(),
-            figure: self.figure.clone(),
+            title: self.title.clone(),
             size: self.size,
             unit: self.unit,
             rounds: self.rounds,
             rows: rows.collect(),
         }
     }
-}
-
-fn titled(figure: &str, size: Option<u64>) -> String {
-    size.map_or(figure.to_owned(), |size| format!("{figure} [{size}]"))
 }
 
 /// Returns the value that the part `q` of `values` does not exceed (nearest rank).
@@ -203,7 +207,7 @@ pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
 
 #[expect(clippy::print_stdout, reason = "a benchmark's report")]
 fn print(record: &Record) {
-    println!("{}: {}", record.bench, titled(&record.figure, record.size));
+    println!("{}", record.full_title());
     for row in &record.rows {
         let show = |value| record.unit.show(value);
         let ratio = row.ratio.map(|ratio| format!("  ratio {ratio:.3}"));
@@ -222,15 +226,20 @@ fn print(record: &Record) {
     }
 }
 
+/// Returns the file that keeps every record.
+pub(crate) fn records() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench.jsonl")
+}
+
 fn append(record: &Record) {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench.jsonl");
+    let path = records();
     let line = serde_json::to_string(record).expect("a record is JSON");
     let file = File::options().append(true).create(true).open(&path);
     file.and_then(|mut file| writeln!(file, "{line}"))
         .unwrap_or_else(|error| panic!("append to {}: {error}", path.display()));
 }
 
-/// Says loudly what is not measured and why.
+/// Prints what is not measured and why.
 #[expect(clippy::print_stdout, reason = "a benchmark's report")]
 pub(crate) fn skip(what: &str, why: &str) {
     println!("SKIPPED {what}: {why}");

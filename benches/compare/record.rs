@@ -6,11 +6,9 @@ use std::fmt;
 /// A figure of one subject, beside its peers in the same run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// The benchmark's name, such as `router`.
-    pub(crate) bench: String,
     /// What was measured.
-    pub(crate) figure: String,
-    /// How much of it; figures that differ in nothing else show its growth.
+    pub(crate) title: String,
+    /// How much of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<u64>,
     /// What all values are in.
@@ -21,10 +19,20 @@ pub(crate) struct Record {
     pub(crate) rows: Vec<Row>,
 }
 
+impl Record {
+    /// Returns the title with the size.
+    pub(crate) fn full_title(&self) -> String {
+        match self.size {
+            Some(size) => format!("{} [{size}]", self.title),
+            None => self.title.clone(),
+        }
+    }
+}
+
 /// One subject's values.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Row {
-    /// Who was measured.
+    /// The subject's name.
     pub(crate) name: String,
     /// The median of the rounds' medians.
     pub(crate) median: f64,
@@ -48,8 +56,6 @@ pub(crate) enum Unit {
     PerSecond,
     /// Bytes.
     Bytes,
-    /// A part of one; more is better.
-    Share,
 }
 
 impl Unit {
@@ -59,13 +65,12 @@ impl Unit {
             Self::Nanoseconds => &[(1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s")],
             Self::PerSecond => &[(1.0, "/s")],
             Self::Bytes => &[(1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB")],
-            Self::Share => &[(1.0, "")],
         };
         let fits = scales.iter().rev().find(|(scale, _)| value >= *scale);
         let (scale, name) = fits.unwrap_or(&scales[0]);
         let value = value / scale;
         let blank = match self {
-            Self::PerSecond | Self::Share => "",
+            Self::PerSecond => "",
             Self::Nanoseconds | Self::Bytes => " ",
         };
         let digits = if value < 9.995 {
