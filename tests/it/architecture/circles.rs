@@ -31,7 +31,6 @@ const TO_CUT: &[(&str, &str)] = &[
         "orchestrator/memory/collect.rs",
         "orchestrator/memory/mod.rs",
     ),
-    ("orchestrator/peers.rs", "orchestrator/mod.rs"),
     ("orchestrator/sync/send.rs", "orchestrator/sync/driver.rs"),
     ("orchestrator/tools/view.rs", "orchestrator/tools/select.rs"),
     ("orchestrator/tools/view.rs", "orchestrator/tools/watch.rs"),

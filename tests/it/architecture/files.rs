@@ -18,7 +18,6 @@ const TO_THIN: &[&str] = &[
     "config/mod.rs",
     "orchestrator/engine/mod.rs",
     "orchestrator/memory/mod.rs",
-    "orchestrator/mod.rs",
     "orchestrator/tools/mod.rs",
     "process/guardian/mod.rs",
     "repo/mod.rs",
