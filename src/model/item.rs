@@ -151,7 +151,7 @@ pub struct VerifyResult {
 }
 
 /// How large a change is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct DiffStat {
     /// Files changed.

@@ -1,13 +1,18 @@
-//! `copy_files`: files that are not in the base, such as `.env`, brought from the working copy into a worktree.
+//! `copy_files`: files that are not in the base, such as `.env` or `node_modules`, copied from the working copy into a
+//! worktree.
 //!
-//! Nothing is read from outside the repository and nothing is written outside the worktree, whatever links there are.
+//! Links stay links. Nothing is read from outside the repository and nothing is written outside the worktree, whatever
+//! links there are. File systems that can share blocks between files do so; else files are copied on several threads.
 
-use super::layout::is_absent;
+use super::globs::{is_glob, parse_glob};
+use super::layout::{is_absent, remove_file};
 use super::{RepoError, RepoPath};
-use globset::GlobBuilder;
-use ignore::WalkBuilder;
+use crate::error::Problem;
+use ignore::{DirEntry, WalkBuilder, WalkState};
+use parking_lot::Mutex;
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
 /// Returns whether `file` is a path or a glob that stays inside a repository and out of its `.git`.
@@ -23,64 +28,36 @@ pub(super) fn copy(
     files: &[String],
 ) -> Result<(), RepoError> {
     for file in files {
-        let refuse = |why| RepoError::CopyFile {
-            repo: repo.clone(),
-            file: file.clone(),
-            why,
+        let refuse = |why: &str| {
+            let message = format!("cannot copy {file:?} of {repo}: {why}");
+            let allowed = "files and folders inside the repository, by their path from its top";
+            RepoError::from(Problem::argument("copy_files", message, allowed))
         };
         let relative = relative(file).ok_or_else(|| {
             refuse("it is not a path inside the repository (no leading '/', no '..', not '.git')")
         })?;
-        let named = from.join(&relative).symlink_metadata().is_ok();
-        let found = match named || !is_glob(file) {
+        let is_named = from.join(&relative).symlink_metadata().is_ok();
+        let found = match is_named || !is_glob(file) {
             true => vec![relative],
-            false => matching(from, &relative).ok_or_else(|| refuse("it is no valid glob"))?,
+            false => matching(from, file)?,
         };
         if found.is_empty() {
             return Err(refuse("no file matches it"));
         }
         for relative in found {
-            copy_one(from, to, &relative, &refuse)?;
+            let copied = Copying { from, to }.named(&relative);
+            copied.map_err(|failed| match failed {
+                Failed::Refused(why) => refuse(why),
+                Failed::Io(path, error) => RepoError::io("copy", &path)(error),
+            })?;
         }
     }
     Ok(())
 }
 
-/// Copies one file or folder, or refuses it.
-fn copy_one(
-    from: &Path,
-    to: &Path,
-    relative: &Path,
-    refuse: &impl Fn(&'static str) -> RepoError,
-) -> Result<(), RepoError> {
-    let source = match fs::canonicalize(from.join(relative)) {
-        Ok(source) => source,
-        Err(error) if is_absent(&error) => return Err(refuse("it does not exist")),
-        Err(error) => return Err(RepoError::io("resolve", &from.join(relative))(error)),
-    };
-    if !source.starts_with(from) || source.starts_with(from.join(".git")) {
-        return Err(refuse("it leads out of the repository"));
-    }
-    match copy_tree(from, &source, to, relative) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(refuse(
-            "it holds a link that leads out of the repository, or something that is no file",
-        )),
-        Err(error) => Err(RepoError::io("copy", &source)(error)),
-    }
-}
-
-fn is_glob(file: &str) -> bool {
-    file.contains(['*', '?', '[', '{'])
-}
-
-/// Returns the files below `top` that a glob fits, ignored ones too, by path; none where it is no glob.
-fn matching(top: &Path, glob: &Path) -> Option<Vec<PathBuf>> {
-    let glob = GlobBuilder::new(glob.to_str()?)
-        .literal_separator(true)
-        .build()
-        .ok()?
-        .compile_matcher();
+/// Returns the files below `top` that a glob matches, ignored ones too, sorted by path.
+fn matching(top: &Path, pattern: &str) -> Result<Vec<PathBuf>, RepoError> {
+    let glob = parse_glob("copy_files", pattern.trim_start_matches("./"))?.compile_matcher();
     let files = WalkBuilder::new(top)
         .standard_filters(false)
         .filter_entry(|entry| entry.file_name() != ".git")
@@ -91,7 +68,7 @@ fn matching(top: &Path, glob: &Path) -> Option<Vec<PathBuf>> {
         let relative = path.strip_prefix(top).ok()?;
         (path.is_file() && glob.is_match(relative)).then(|| relative.to_owned())
     });
-    Some(found.collect())
+    Ok(found.collect())
 }
 
 /// Returns `file` as a path of plain names, or none.
@@ -110,43 +87,138 @@ fn relative(file: &str) -> Option<PathBuf> {
     (!path.as_os_str().is_empty()).then_some(path)
 }
 
-/// Copies one file or folder; false where it is refused.
-fn copy_tree(top: &Path, source: &Path, to: &Path, relative: &Path) -> io::Result<bool> {
-    let meta = fs::metadata(source)?;
-    let target = to.join(relative);
-    if meta.is_dir() {
-        fs::create_dir_all(&target)?;
-        if !fs::canonicalize(&target)?.starts_with(to) {
-            return Ok(false);
+/// Why a file was not copied.
+#[derive(Debug)]
+enum Failed {
+    Refused(&'static str),
+    Io(PathBuf, io::Error),
+}
+
+/// One copy, from a working copy into a worktree.
+#[derive(Debug, Clone, Copy)]
+struct Copying<'a> {
+    from: &'a Path,
+    to: &'a Path,
+}
+
+impl Copying<'_> {
+    /// Copies the file, link or folder `relative`.
+    fn named(self, relative: &Path) -> Result<(), Failed> {
+        let source = self.from.join(relative);
+        let failed = |error| Failed::Io(source.clone(), error);
+        let parent = source.parent().unwrap_or(self.from);
+        let parent = match fs::canonicalize(parent) {
+            Err(error) if is_absent(&error) => return Err(Failed::Refused("it does not exist")),
+            parent => parent.map_err(failed)?,
+        };
+        if !self.is_inside(&parent) {
+            return Err(Failed::Refused("it leads out of the repository"));
         }
-        for entry in fs::read_dir(source)? {
-            let entry = entry?;
-            if entry.file_name() == ".git" {
-                continue;
-            }
-            let below = fs::canonicalize(entry.path())?;
-            // A link back up would be copied for ever.
-            let fits = below.starts_with(top) && !source.starts_with(&below);
-            if !fits || !copy_tree(top, &below, to, &relative.join(entry.file_name()))? {
-                return Ok(false);
-            }
+        let kind = match fs::symlink_metadata(&source) {
+            Err(error) if is_absent(&error) => return Err(Failed::Refused("it does not exist")),
+            meta => meta.map_err(failed)?.file_type(),
+        };
+        if kind.is_dir() {
+            return self.folder(&source);
         }
-        return Ok(true);
+        if !kind.is_file() && !kind.is_symlink() {
+            return Err(Failed::Refused("it is neither a file, a link nor a folder"));
+        }
+        let above = relative.parent().unwrap_or(Path::new(""));
+        self.make_folder(above)?;
+        self.place(&source, relative).map_err(failed)?;
+        self.link_target(&source)
     }
-    if !meta.is_file() {
-        return Ok(false);
+
+    /// Copies what the link `source` leads to, where that is in the repository and not in the worktree.
+    fn link_target(self, source: &Path) -> Result<(), Failed> {
+        match fs::canonicalize(source) {
+            Ok(target) if target != source && self.is_inside(&target) => {
+                let relative = self.relative(&target);
+                match self.to.join(relative).symlink_metadata() {
+                    Ok(_) => Ok(()),
+                    Err(_) => self.named(relative),
+                }
+            }
+            // A file, a link out of the repository, or one that leads nowhere: the link alone is the copy.
+            _ => Ok(()),
+        }
     }
-    let parent = target.parent().unwrap_or(to);
-    fs::create_dir_all(parent)?;
-    if !fs::canonicalize(parent)?.starts_with(to) {
-        return Ok(false);
+
+    fn is_inside(self, path: &Path) -> bool {
+        path.starts_with(self.from) && !path.starts_with(self.from.join(".git"))
     }
-    // A link that is checked out at this place is replaced, not followed.
-    match fs::remove_file(&target) {
-        Err(error) if !is_absent(&error) => return Err(error),
-        _ => {}
+
+    fn relative<'p>(self, path: &'p Path) -> &'p Path {
+        path.strip_prefix(self.from).unwrap_or(path)
     }
-    fs::copy(source, &target).map(|_| true)
+
+    /// Copies a folder on several threads, without repositories' git data and what is neither file, link nor folder.
+    fn folder(self, source: &Path) -> Result<(), Failed> {
+        // Held for one assignment, from the walker's own threads; never across an await.
+        let failed = Mutex::new(None);
+        self.make_folder(self.relative(source))?;
+        WalkBuilder::new(source)
+            .standard_filters(false)
+            .filter_entry(|entry| entry.file_name() != ".git")
+            .build_parallel()
+            .run(|| {
+                Box::new(|entry| match self.entry(entry) {
+                    Ok(()) => WalkState::Continue,
+                    Err(error) => {
+                        failed.lock().get_or_insert(error);
+                        WalkState::Quit
+                    }
+                })
+            });
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+
+    fn entry(self, entry: Result<DirEntry, ignore::Error>) -> Result<(), Failed> {
+        let entry = entry.map_err(|error| {
+            let text = error.to_string();
+            let error = error.into_io_error();
+            Failed::Io(
+                self.from.to_owned(),
+                error.unwrap_or_else(|| io::Error::other(text)),
+            )
+        })?;
+        let relative = self.relative(entry.path());
+        match entry.file_type() {
+            Some(kind) if kind.is_dir() => self.make_folder(relative),
+            Some(kind) if kind.is_file() || kind.is_symlink() => self
+                .place(entry.path(), relative)
+                .map_err(|error| Failed::Io(entry.path().to_owned(), error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the folder `relative` in the worktree, unless a link that is checked out there leads out of it.
+    fn make_folder(self, relative: &Path) -> Result<(), Failed> {
+        let dir = self.to.join(relative);
+        let made = fs::create_dir_all(&dir).and_then(|()| fs::canonicalize(&dir));
+        match made {
+            Ok(real) if real.starts_with(self.to) => Ok(()),
+            Ok(_) => Err(Failed::Refused("a link in the worktree leads out of it")),
+            Err(error) => Err(Failed::Io(dir, error)),
+        }
+    }
+
+    /// Copies a file or a link. A link that is checked out at its place is replaced, not followed.
+    fn place(self, source: &Path, relative: &Path) -> io::Result<()> {
+        let target = self.to.join(relative);
+        remove_file(&target)?;
+        if !source.symlink_metadata()?.is_symlink() {
+            return reflink_copy::reflink_or_copy(source, &target).map(drop);
+        }
+        let leads_to = fs::read_link(source)?;
+        // An absolute link into the working copy would let work in the worktree change it.
+        let leads_to = match leads_to.strip_prefix(self.from) {
+            Ok(inside) => self.to.join(inside),
+            Err(_) => leads_to,
+        };
+        symlink(leads_to, target)
+    }
 }
 
 #[cfg(test)]
@@ -154,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_glob_finds_ignored_files_but_nothing_of_git() {
+    fn a_glob_finds_ignored_files_but_nothing_in_git() {
         let dir = tempfile::tempdir().expect("a folder");
         for file in [".env", ".env.local", "deep/.env", ".git/.env", "other"] {
             let file = dir.path().join(file);
@@ -162,12 +234,12 @@ mod tests {
             fs::write(file, "x").expect("written");
         }
         fs::write(dir.path().join(".gitignore"), ".env*\n").expect("written");
-        let found = |glob: &str| matching(dir.path(), Path::new(glob)).expect("a glob");
+        let found = |glob: &str| matching(dir.path(), glob).expect("a glob");
         let paths = |files: &[&str]| files.iter().map(PathBuf::from).collect::<Vec<_>>();
         assert_eq!(found(".env*"), paths(&[".env", ".env.local"]));
         assert_eq!(found("**/.env"), paths(&[".env", "deep/.env"]));
         assert_eq!(found("*.none"), paths(&[]));
-        assert!(matching(dir.path(), Path::new("a[")).is_none());
+        assert!(matching(dir.path(), "a[").is_err());
     }
 
     #[test]

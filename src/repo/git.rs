@@ -87,11 +87,6 @@ impl Git {
         }
     }
 
-    /// Begins a call of `subcommand` in `dir`.
-    pub(super) fn cmd(&self, dir: &Path, mode: Mode, subcommand: &'static str) -> Cmd {
-        self.cmd_with(dir, mode, &[], subcommand)
-    }
-
     /// Begins a call of `subcommand` in `dir` with more options of git itself.
     pub(super) fn cmd_with(
         &self,

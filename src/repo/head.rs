@@ -1,12 +1,11 @@
 //! Reads HEAD without a git process.
 //!
 //! Follows gitrepository-layout(5) and the packed-refs format: HEAD is a commit id or `ref: NAME`; a ref is a file of
-//! its own or a line of `packed-refs`. Whatever has another form (reftable, a ref that points to a ref) is git's to
-//! answer.
+//! its own or a line of `packed-refs`. git is asked where its files have another form (reftable, a ref that points to a
+//! ref). Items in place read HEAD twice each; two git processes would cost more than running a short program.
 
-use super::git::{Git, Mode};
 use super::layout::{is_absent, read_line, read_small};
-use super::plumbing::Spot;
+use super::plumbing::{Plumbing, object_id};
 use super::{Layout, RepoError};
 use rustix::fs::OFlags;
 use std::fs::{self, OpenOptions};
@@ -22,22 +21,39 @@ pub struct Head {
     pub branch: Option<String>,
 }
 
-/// Returns what HEAD names, asking git only where its files have an unknown form.
-pub(super) async fn of(git: &Git, layout: &Layout) -> Result<Head, RepoError> {
-    of_spot(layout, &Spot::user(git, layout)).await
+impl Head {
+    /// Returns the ref that a commit on HEAD moves.
+    pub(super) fn ref_name(&self) -> String {
+        match &self.branch {
+            Some(branch) => format!("refs/heads/{branch}"),
+            None => "HEAD".to_owned(),
+        }
+    }
 }
 
-/// Returns the same where git is to be asked in a certain way.
-pub(super) async fn of_spot(layout: &Layout, spot: &Spot<'_>) -> Result<Head, RepoError> {
+/// Returns what HEAD names in the repository `layout`, where `git` works too.
+pub(super) async fn of(git: &Plumbing<'_>, layout: &Layout) -> Result<Head, RepoError> {
     match read(layout) {
         Some(head) => Ok(head),
-        None => ask(spot, &layout.dir).await,
+        None => ask(git).await,
+    }
+}
+
+/// Returns the commit that the shared ref `name` is at.
+pub(super) async fn ref_at(
+    git: &Plumbing<'_>,
+    layout: &Layout,
+    name: &str,
+) -> Result<Option<String>, RepoError> {
+    match read_ref(&layout.common_dir, name) {
+        Some(at) => Ok(at),
+        None => git.commit(name).await,
     }
 }
 
 /// Returns what HEAD names, or none where its files have a form that is not known here.
-pub(super) fn read(layout: &Layout) -> Option<Head> {
-    // A link is the form of 2005: its text is the ref's, so the branch could not be told.
+fn read(layout: &Layout) -> Option<Head> {
+    // In the form of 2005 HEAD is a symbolic link, whose text is the ref's; the branch cannot be read from it.
     let no_link = OFlags::NOFOLLOW.bits().cast_signed();
     let head = OpenOptions::new()
         .read(true)
@@ -47,7 +63,7 @@ pub(super) fn read(layout: &Layout) -> Option<Head> {
     let text = String::from_utf8(read_line(head).ok()?).ok()?;
     let Some(name) = text.strip_prefix("ref: ") else {
         return Some(Head {
-            commit: Some(as_commit(&text)?),
+            commit: Some(object_id(&text)?),
             branch: None,
         });
     };
@@ -62,10 +78,10 @@ pub(super) fn read(layout: &Layout) -> Option<Head> {
     })
 }
 
-/// Returns the commit of the shared ref `name`; the inner none says that there is no such ref.
-pub(super) fn read_ref(common_dir: &Path, name: &str) -> Option<Option<String>> {
+/// Returns the commit of the shared ref `name`: `Some(None)` where there is no such ref, none where git must be asked.
+fn read_ref(common_dir: &Path, name: &str) -> Option<Option<String>> {
     match read_small(&common_dir.join(name)) {
-        Ok(text) => as_commit(std::str::from_utf8(&text).ok()?).map(Some),
+        Ok(text) => object_id(std::str::from_utf8(&text).ok()?).map(Some),
         Err(error) if is_absent(&error) || error.kind() == std::io::ErrorKind::IsADirectory => {
             read_packed(common_dir, name)
         }
@@ -74,7 +90,7 @@ pub(super) fn read_ref(common_dir: &Path, name: &str) -> Option<Option<String>> 
 }
 
 fn read_packed(common_dir: &Path, name: &str) -> Option<Option<String>> {
-    // Where refs are kept like that, their folder holds none, and this file is not there.
+    // In a reftable repository the folder of refs is empty and packed-refs does not exist.
     if common_dir.join("reftable").exists() {
         return None;
     }
@@ -85,38 +101,27 @@ fn read_packed(common_dir: &Path, name: &str) -> Option<Option<String>> {
     };
     let found = packed.split(|byte| *byte == b'\n').find_map(|line| {
         let commit = line.strip_suffix(name.as_bytes())?.strip_suffix(b" ")?;
-        std::str::from_utf8(commit).ok().and_then(as_commit)
+        std::str::from_utf8(commit).ok().and_then(object_id)
     });
     Some(found)
 }
 
-/// Returns `text` where it is a whole SHA-1 or SHA-256 id.
-pub(super) fn as_commit(text: &str) -> Option<String> {
-    let is_id = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_id.then(|| text.to_owned())
-}
-
-async fn ask(spot: &Spot<'_>, dir: &Path) -> Result<Head, RepoError> {
-    let commit = spot
-        .cmd(Mode::Read, "rev-parse")
-        .args(["--verify", "--quiet", "--end-of-options", "HEAD^{commit}"])
+async fn ask(git: &Plumbing<'_>) -> Result<Head, RepoError> {
+    let commit = git
+        .read("rev-parse --verify --quiet --end-of-options HEAD^{commit}")
         .accept(&[1])
         .run()
         .await?;
-    let branch = spot
-        .cmd(Mode::Read, "symbolic-ref")
-        .args(["--quiet", "HEAD"])
+    let branch = git
+        .read("symbolic-ref --quiet HEAD")
         .accept(&[1])
         .run()
         .await?;
     if commit.code != 0 && branch.code != 0 {
-        return Err(RepoError::GitAnswer {
-            command: "rev-parse HEAD".to_owned(),
-            dir: dir.to_owned(),
-        });
+        return Err(git.unknown_form("rev-parse HEAD"));
     }
     Ok(Head {
-        commit: as_commit(&commit.line()),
+        commit: object_id(&commit.line()),
         branch: branch.line().strip_prefix("refs/heads/").map(str::to_owned),
     })
 }

@@ -1,13 +1,14 @@
-//! git's own lock on an index, held so that a crash of ours can be told from somebody else's lock.
+//! git's own lock on an index, taken so that after a crash it can be told from another program's lock.
 //!
-//! git locks an index by creating `index.lock` and replaces it by renaming that file. We link a file named after the
-//! apply to `index.lock`: same inode, our lock; recovery may then remove it. Where the file system has no hard links
-//! that file holds the lock's inode number instead.
+//! git locks an index by creating `index.lock` and replaces it by renaming that file. A file named after the
+//! apply is linked to `index.lock`: the same inode means that the lock is this apply's, so recovery may remove it. Where
+//! the file system has no hard links, that file holds the lock's inode number instead.
 
-use super::git::Mode;
 use super::journal::ApplyRecord;
-use super::layout::is_absent;
-use super::plumbing::{Name, Side, Spot, TempIndex};
+use super::layout::{is_absent, remove_file};
+use super::plumbing::{Name, Plumbing};
+use super::temp_index::TempIndex;
+use super::trees::Side;
 use super::{Layout, RepoError};
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -78,7 +79,7 @@ impl IndexLock {
         }
     }
 
-    /// Makes git's lock file as one of its own.
+    /// Makes git's lock file without a link.
     fn make_apart(&self) -> io::Result<()> {
         let made = OpenOptions::new()
             .create_new(true)
@@ -87,7 +88,7 @@ impl IndexLock {
         fs::write(&self.ours, made.metadata()?.ino().to_string())
     }
 
-    /// Whether git's lock file is the one that this lock made.
+    /// Returns whether git's lock file is the one that this lock made.
     fn is_ours(&self) -> bool {
         let (Ok(ours), Ok(lock)) = (
             fs::symlink_metadata(&self.ours),
@@ -101,10 +102,10 @@ impl IndexLock {
         fs::read_to_string(&self.ours).is_ok_and(|inode| inode == lock.ino().to_string())
     }
 
-    /// Brings the paths that `record` changes in the index to one side, and frees it.
-    pub(super) async fn replace(
-        self,
-        spot: &Spot<'_>,
+    /// Writes the index that is to be, with the paths that `record` changes on one side, into the lock file.
+    pub(super) async fn stage(
+        &self,
+        git: &Plumbing<'_>,
         record: &ApplyRecord,
         side: Side,
         scratch: &Path,
@@ -116,31 +117,30 @@ impl IndexLock {
             }
             _ => {}
         }
-        let apart = spot.with_index(temp.path());
+        let own = git.with_index(temp.path());
         let deltas = record.deltas();
-        apart.set_entries(&deltas, side).await?;
-        let skipped: Vec<&Name> = record
-            .skipped
-            .iter()
-            .filter(|name| {
-                deltas
-                    .get(*name)
-                    .is_some_and(|delta| delta.at(side).is_some())
-            })
-            .collect();
-        apart.skip(&skipped).await?;
-        // Saves the next `git status` from reading the files again; it exits 1 where some are dirty.
-        apart
-            .cmd(Mode::Write, "update-index")
-            .args(["-q", "--refresh"])
-            .accept(&[1])
-            .run()
-            .await?;
-        let write = || {
-            fs::copy(temp.path(), &self.lock)?;
-            fs::rename(&self.lock, &self.index)
+        own.set_entries(&deltas, side).await?;
+        let is_there = |name: &&Name| {
+            deltas
+                .get(*name)
+                .is_some_and(|delta| delta.at(side).is_some())
         };
-        write().map_err(RepoError::io("replace", &self.index))
+        let skipped: Vec<&Name> = record.skipped.iter().filter(is_there).collect();
+        own.skip(&skipped).await?;
+        let staged = fs::copy(temp.path(), &self.lock);
+        staged.map(drop).map_err(RepoError::io("write", &self.lock))
+    }
+
+    /// Makes the staged index the index, which needs no space on disk, and frees it.
+    pub(super) async fn commit(self, git: &Plumbing<'_>) -> Result<(), RepoError> {
+        fs::rename(&self.lock, &self.index).map_err(RepoError::io("replace", &self.index))?;
+        drop(self);
+        // Saves the next `git status` from reading the files again; it exits 1 where some are dirty.
+        let refreshed = git.write("update-index -q --refresh").accept(&[1]).done();
+        if let Err(error) = refreshed.await {
+            tracing::debug!(%error, "the index was not refreshed");
+        }
+        Ok(())
     }
 }
 
@@ -163,7 +163,7 @@ pub(super) fn release_after_crash(layout: &Layout, id: &str) -> Result<(), RepoE
     Ok(())
 }
 
-/// Whether a hard link failed because there are none here: exFAT, some network and container file systems.
+/// Returns whether a hard link failed because the file system has none: exFAT, some network and container ones.
 fn lacks_links(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -174,10 +174,8 @@ fn lacks_links(error: &io::Error) -> bool {
 }
 
 fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path)
-        && !is_absent(&error)
-    {
-        tracing::warn!(?path, %error, "a lock file stays behind");
+    if let Err(error) = remove_file(path) {
+        tracing::warn!(?path, %error, "a lock file could not be removed");
     }
 }
 
@@ -194,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn without_hard_links_ours_is_told_from_somebody_elses() {
+    fn without_hard_links_a_foreign_lock_is_recognised() {
         let dir = tempfile::tempdir().expect("a folder");
         let held = lock(dir.path());
         fs::write(&held.ours, "").expect("written");

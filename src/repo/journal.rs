@@ -1,15 +1,18 @@
 //! The record of an apply: written before anything is touched, so that a crash is rolled back or finished, and kept
 //! afterwards, so that the apply can be undone.
 //!
-//! `applies/ID/` holds `record.json`, `before/` (what was there) and, until it is done, `after/`.
+//! `applies/ID/` holds `record.json` and `before/` (the old files).
 
-use super::files::{Edit, Stage};
-use super::plumbing::{Delta, Name};
-use super::record::{Durable, homes, load_json, save_json};
-use super::{How, RepoError};
+use super::RepoError;
+use super::change::How;
+use super::edits::Edit;
+use super::json_file::{self, Durable, folders};
+use super::layout::{remove_file, remove_folder};
+use super::plumbing::Name;
+use super::repos::Context;
+use super::trees::{Delta, Deltas};
 use crate::model::{At, ItemIndex, WorkflowId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ulid::Ulid;
@@ -20,26 +23,27 @@ const TOKEN: &str = "undo-";
 pub(super) const UNDO_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The record's file name.
 const RECORD: &str = "record.json";
+/// What the name of a folder begins with whose record is being written.
+const NEW: &str = ".new-";
+/// How long a first record may take to write.
+const BEGUN_WITHIN: Duration = Duration::from_secs(60 * 60);
+/// The name of a record that was written ahead, so that the step to it needs no space on disk.
+const NEXT: &str = "record.next";
 
 /// How far an apply has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Phase {
+    /// Nothing of the user's is touched yet.
+    Preparing,
     /// Files may be half changed: rolled back, unless the ref has moved; then finished.
     Applying,
     /// Done; can be undone.
     Applied,
-    /// Being undone: finished.
+    /// Being undone; a crash is continued.
     Undoing,
-    /// A crash was cleaned up, but these files had been changed by somebody else; the copies stay.
+    /// A crash could not be rolled back wholly, because these files had changed meanwhile; the copies stay.
     Stuck,
-}
-
-impl Phase {
-    /// Returns whether only a crash leaves it so.
-    pub(super) fn is_open(self) -> bool {
-        matches!(self, Self::Applying | Self::Undoing)
-    }
 }
 
 /// A ref that an apply moves.
@@ -49,22 +53,54 @@ pub(super) struct RefMove {
     pub(super) name: String,
     /// Where it was; none: it did not exist.
     pub(super) old: Option<String>,
-    /// Where it goes.
+    /// Where it is moved to.
     pub(super) new: String,
 }
 
-/// The record of one apply to one repository.
+/// An apply to one repository, as far as callers see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndoRecord {
+    pub(super) id: String,
+    pub(super) phase: Phase,
+    /// The repository.
+    pub repo: String,
+    /// The workflow that the work belongs to.
+    pub workflow: WorkflowId,
+    /// How it was applied.
+    pub how: How,
+    /// When.
+    pub at: At,
+    /// The items.
+    pub items: Vec<ItemIndex>,
+    /// The commits that hold their work.
+    pub commits: Vec<String>,
+}
+
+impl UndoRecord {
+    /// Returns the token that undoes it, with all that was applied in the same step.
+    pub fn token(&self) -> String {
+        format!("{TOKEN}{}", self.id)
+    }
+
+    /// Returns whether it is complete.
+    pub(super) fn is_applied(&self) -> bool {
+        self.phase == Phase::Applied
+    }
+
+    /// Returns whether it is being worked on, or was when a crash came.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Preparing | Phase::Applying | Phase::Undoing
+        )
+    }
+}
+
+/// The whole record of one apply.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct ApplyRecord {
-    pub(super) id: String,
-    pub(super) repo: String,
-    /// The workflow that the items are of.
-    pub(super) workflow: WorkflowId,
-    pub(super) how: How,
-    pub(super) phase: Phase,
-    pub(super) items: Vec<ItemIndex>,
-    /// The items' commits; while the record says "applied", these need nobody's care.
-    pub(super) commits: Vec<String>,
+    #[serde(flatten)]
+    pub(super) head: UndoRecord,
     pub(super) edits: Vec<Edit>,
     /// What changes in the index, as pairs because names are no JSON keys.
     pub(super) deltas: Vec<(Name, Delta)>,
@@ -72,61 +108,34 @@ pub(super) struct ApplyRecord {
     #[serde(default)]
     pub(super) skipped: Vec<Name>,
     pub(super) moved: Option<RefMove>,
-    pub(super) at: At,
 }
 
 impl ApplyRecord {
-    /// Returns the token that undoes it.
-    pub(super) fn token(&self) -> String {
-        token_of(&self.id)
-    }
-
     /// Returns whether the index changes with it.
     pub(super) fn moves_index(&self) -> bool {
-        self.how == How::Merge
+        self.head.how == How::Merge
     }
 
     /// Returns what changes in the index.
-    pub(super) fn deltas(&self) -> BTreeMap<Name, Delta> {
+    pub(super) fn deltas(&self) -> Deltas {
         self.deltas.iter().cloned().collect()
     }
 }
 
-/// What is told of an apply without its files.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct ApplyHead {
-    pub(super) id: String,
-    pub(super) repo: String,
-    pub(super) workflow: WorkflowId,
-    pub(super) how: How,
-    pub(super) phase: Phase,
-    pub(super) items: Vec<ItemIndex>,
-    pub(super) commits: Vec<String>,
-    pub(super) at: At,
-}
-
-impl ApplyHead {
-    /// Returns the token that undoes it.
-    pub(super) fn token(&self) -> String {
-        token_of(&self.id)
-    }
-}
-
-/// Returns whether the record behind an undo token may have been forgotten for its age.
+/// Returns whether the record behind an undo token may have been removed for its age.
 pub fn is_expired(token: &str) -> bool {
-    let id = token
-        .strip_prefix(TOKEN)
-        .and_then(|id| Ulid::from_string(id).ok());
-    id.is_none_or(|id| {
-        let age = At::now()
-            .unix_ms()
-            .saturating_sub(i64::try_from(id.timestamp_ms()).unwrap_or(0));
-        u128::from(age.unsigned_abs()) >= UNDO_KEPT.as_millis()
-    })
+    id_of(token).is_none_or(|id| age_of(id) >= UNDO_KEPT)
 }
 
-fn token_of(id: &str) -> String {
-    format!("{TOKEN}{id}")
+/// Returns how long ago an id was made.
+fn age_of(id: Ulid) -> Duration {
+    let made = i64::try_from(id.timestamp_ms()).unwrap_or(0);
+    let age = At::now().unix_ms().saturating_sub(made);
+    Duration::from_millis(age.unsigned_abs())
+}
+
+fn id_of(token: &str) -> Option<Ulid> {
+    Ulid::from_string(token.strip_prefix(TOKEN)?).ok()
 }
 
 /// All records of one state directory.
@@ -135,25 +144,65 @@ pub(super) struct Journal<'a> {
     dir: &'a Path,
 }
 
-impl<'a> Journal<'a> {
-    /// Returns the records kept in `dir`.
-    pub(super) fn new(dir: &'a Path) -> Self {
-        Self { dir }
+impl Context {
+    /// Returns the records of all applies.
+    pub(super) fn journal(&self) -> Journal<'_> {
+        Journal { dir: &self.applies }
     }
+}
 
+impl Journal<'_> {
     /// Returns the folder of the record `id`.
-    pub(super) fn home(&self, id: &str) -> PathBuf {
+    pub(super) fn folder(&self, id: &str) -> PathBuf {
         self.dir.join(id)
     }
 
-    /// Returns where the contents of the apply `id` lie.
-    pub(super) fn stage(&self, id: &str) -> Stage {
-        Stage::new(self.home(id), id.to_lowercase())
+    /// Writes the first record of an apply. Its folder appears with the record in it, so that one without a record is a
+    /// leftover, whoever sees it.
+    pub(super) fn begin(&self, record: &ApplyRecord) -> Result<(), RepoError> {
+        let id = &record.head.id;
+        let new = self.dir.join(format!("{NEW}{id}"));
+        json_file::write(&new.join(RECORD), record, Durable::Yes)?;
+        json_file::replace(&new, &self.folder(id), Durable::Yes)
+    }
+
+    /// Removes the folders that a kill has left without a record.
+    pub(super) fn remove_recordless(&self) -> Result<(), RepoError> {
+        for folder in folders(self.dir)? {
+            let name = folder.file_name().and_then(|name| name.to_str());
+            let (id, is_begun) = match name.and_then(|name| name.strip_prefix(NEW)) {
+                Some(id) => (Some(id), false),
+                None => (name, true),
+            };
+            let id = id.and_then(|id| Ulid::from_string(id).ok());
+            let is_leftover = match id {
+                Some(_) if is_begun => !folder.join(RECORD).exists(),
+                Some(id) => age_of(id) >= BEGUN_WITHIN,
+                None => false,
+            };
+            if is_leftover {
+                remove_folder(&folder).map_err(RepoError::io("remove", &folder))?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the record; after this a crash is recovered from.
     pub(super) fn save(&self, record: &ApplyRecord) -> Result<(), RepoError> {
-        save_json(&self.home(&record.id).join(RECORD), record, Durable::Yes)
+        let file = self.folder(&record.head.id).join(RECORD);
+        json_file::save(&file, record, Durable::Yes)
+    }
+
+    /// Writes the record as it will be after the next step, which [`Self::step`] then needs no space for.
+    pub(super) fn write_ahead(&self, record: &ApplyRecord) -> Result<(), RepoError> {
+        let file = self.folder(&record.head.id).join(NEXT);
+        json_file::write(&file, record, Durable::Yes)
+    }
+
+    /// Makes the record that was written ahead the record.
+    pub(super) fn step(&self, id: &str) -> Result<(), RepoError> {
+        let folder = self.folder(id);
+        json_file::replace(&folder.join(NEXT), &folder.join(RECORD), Durable::Yes)
     }
 
     /// Returns the record behind an undo token, or its head.
@@ -163,42 +212,32 @@ impl<'a> Journal<'a> {
             token: token.chars().take(SHOWN_CHARS).collect(),
             why,
         };
-        let id = token
-            .strip_prefix(TOKEN)
-            .and_then(|id| Ulid::from_string(id).ok())
-            .ok_or_else(|| unknown("it is no undo token"))?;
-        let file = self.home(&id.to_string()).join(RECORD);
+        let id = id_of(token).ok_or_else(|| unknown("it is not an undo token"))?;
+        let file = self.folder(&id.to_string()).join(RECORD);
         if !file.exists() {
             return Err(unknown("it was undone already, or its record has expired"));
         }
-        load_json(&file)
+        json_file::load(&file)
     }
 
-    /// Returns what every record that can be read tells of its apply, the oldest first.
-    pub(super) fn all(&self) -> Result<Vec<ApplyHead>, RepoError> {
+    /// Returns the heads of all records that can be read, the oldest first.
+    pub(super) fn all(&self) -> Result<Vec<UndoRecord>, RepoError> {
         let mut records = Vec::new();
-        for home in homes(self.dir)? {
-            match load_json(&home.join(RECORD)) {
+        for folder in folders(self.dir)? {
+            match json_file::load(&folder.join(RECORD)) {
                 Ok(record) => records.push(record),
                 // A crash before the record was written: nothing was touched.
-                Err(error) => tracing::debug!(?home, %error, "an apply without a record"),
+                Err(error) => tracing::debug!(?folder, %error, "an apply without a record"),
             }
         }
         Ok(records)
     }
 
-    /// Forgets an apply and its copies.
+    /// Removes the record of an apply and its copies.
     pub(super) fn forget(&self, id: &str) -> Result<(), RepoError> {
-        let home = self.home(id);
+        let folder = self.folder(id);
         // The record goes first: copies without a record mean nothing, a record without copies would promise too much.
-        match std::fs::remove_file(home.join(RECORD)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(RepoError::io("remove", &home)(error));
-            }
-            _ => {}
-        }
-        self.stage(id)
-            .clear()
-            .map_err(RepoError::io("remove", &home))
+        remove_file(&folder.join(RECORD)).map_err(RepoError::io("remove", &folder))?;
+        remove_folder(&folder).map_err(RepoError::io("remove", &folder))
     }
 }

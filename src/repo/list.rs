@@ -1,11 +1,11 @@
-//! `list_repos`: which repositories there are, and how they stand.
+//! `list_repos`: the repositories under the roots and their state.
 
-use super::discover::{FileGlobs, Globs, off_the_runtime};
-use super::git::Mode;
-use super::plumbing::Spot;
+use super::blocking::off_the_runtime;
+use super::globs::{FileGlobs, Globs};
+use super::repos::Repos;
 use super::status::Status;
-use super::{Layout, RepoError, RepoPath, Repos};
-use crate::error::{Fault, Problem};
+use super::{Layout, RepoError, RepoPath};
+use crate::error::Problem;
 use futures_util::{StreamExt, stream};
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ const AT_ONCE: usize = 8;
 /// Which repositories to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListRequest {
-    /// Globs over name, path from a root, and path; any may fit. Empty: all.
+    /// Globs over name, path from a root, and path; one must match. Empty: all.
     pub matching: Vec<String>,
-    /// Globs of files from the top; each must fit one.
+    /// Globs of files from the top; each must match a file.
     pub has_file: Vec<String>,
     /// Text that a tracked file must hold.
     pub grep: Option<String>,
@@ -25,97 +25,89 @@ pub struct ListRequest {
     pub dirty: Option<bool>,
 }
 
-/// A repository and how it stands.
+/// A repository and its state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// The repository.
     pub repo: RepoPath,
-    /// How it stands, or why that cannot be told.
+    /// Its state, or why it cannot be read.
     pub status: Result<Status, Problem>,
 }
 
 impl Repos {
-    /// Returns the repositories that `request` wants, sorted by path; [`Self::rows`] tells how they stand.
+    /// Returns the repositories that `request` selects, sorted by path; [`Self::rows`] returns their state.
+    ///
+    /// A repository that git cannot read is listed too, unless a filter would have to read it.
     ///
     /// # Errors
     ///
-    /// [`RepoError::BadGlob`], [`RepoError::NoRoots`]. A repository that cannot be read is not listed where a filter
-    /// would have to read it.
+    /// An invalid glob, no usable root, or a root that cannot be read.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops the walk and what git does.
+    /// Dropping the future stops the walk and the git processes.
     pub async fn list(&self, request: ListRequest) -> Result<Vec<RepoPath>, RepoError> {
-        let inner = Arc::clone(&self.0);
+        let context = Arc::clone(&self.0);
         let matching = Globs::new("match", &request.matching)?;
         let has_file = FileGlobs::new("has_file", &request.has_file)?;
         let all_match = request.matching.is_empty();
         let mut found = off_the_runtime(move |stop| {
-            let mut found = inner.roots.discover(stop)?;
-            found.retain(|repo| {
-                (all_match || matching.fits(&inner.roots, repo)) && has_file.fit(repo.as_path())
+            let found = context.roots.discover(stop)?;
+            let mut repos = found.repos;
+            repos.extend(found.unreadable);
+            repos.sort_unstable();
+            repos.retain(|repo| {
+                (all_match || matching.matches(&context.roots, repo))
+                    && has_file.match_in(repo.as_path())
             });
-            Ok(found)
+            Ok(repos)
         })
         .await?;
         if let Some(text) = &request.grep {
             found = self.keep(found, |repo| self.holds(repo, text)).await;
         }
         if let Some(wanted) = request.dirty {
-            found = self
-                .keep(found, |repo| async move {
-                    let status = self.status(&repo).await?;
-                    Ok((status.dirty > 0) == wanted)
-                })
-                .await;
+            let fits = |repo| async move { Ok((self.status(&repo).await?.dirty > 0) == wanted) };
+            found = self.keep(found, fits).await;
         }
         Ok(found)
     }
 
-    /// Returns how `repos` stand, in their order.
+    /// Returns the state of `repos`, in their order.
     pub async fn rows(&self, repos: Vec<RepoPath>) -> Vec<Row> {
-        stream::iter(repos)
-            .map(|repo| async move {
-                let status = self.status(&repo).await.map_err(|error| error.problem());
-                Row { repo, status }
-            })
-            .buffered(AT_ONCE)
-            .collect()
-            .await
+        let rows = stream::iter(repos).map(|repo| async move {
+            let status = self.status(&repo).await.map_err(Problem::from);
+            Row { repo, status }
+        });
+        rows.buffered(AT_ONCE).collect().await
     }
 
+    /// Keeps the repositories for which `fits` returns true; one that cannot be read is left out.
     async fn keep<F>(&self, repos: Vec<RepoPath>, fits: impl Fn(RepoPath) -> F) -> Vec<RepoPath>
     where
         F: Future<Output = Result<bool, RepoError>>,
     {
-        stream::iter(repos)
-            .map(|repo| {
-                let fits = fits(repo.clone());
-                async move {
-                    match fits.await {
-                        Ok(true) => Some(repo),
-                        Ok(false) => None,
-                        Err(error) => {
-                            tracing::debug!(%repo, %error, "left out of a list");
-                            None
-                        }
+        let kept = stream::iter(repos).map(|repo| {
+            let fits = fits(repo.clone());
+            async move {
+                match fits.await {
+                    Ok(fits) => fits.then_some(repo),
+                    Err(error) => {
+                        tracing::debug!(%repo, %error, "left out of a list");
+                        None
                     }
                 }
-            })
-            .buffered(AT_ONCE)
-            .filter_map(std::future::ready)
-            .collect()
-            .await
+            }
+        });
+        let kept = kept.buffered(AT_ONCE).filter_map(std::future::ready);
+        kept.collect().await
     }
 
     /// Returns whether a tracked text file holds `text`.
     async fn holds(&self, repo: RepoPath, text: &str) -> Result<bool, RepoError> {
         let layout = Layout::of(&repo)?;
-        let spot = Spot::user(&self.0.git, &layout);
-        let mut cmd = spot
-            .cmd(Mode::Read, "grep")
-            .args(["-I", "-q", "-F", "-e", text])
-            .accept(&[1]);
+        let git = self.0.user(&layout);
+        let mut cmd = git.read("grep -I -q -F -e").arg(text).accept(&[1]);
         if !layout.has_working_copy() {
             cmd = cmd.arg("HEAD");
         }

@@ -4,13 +4,15 @@
 //! Lock files are never deleted, because one could be deleted between another process's open and its lock.
 
 use super::RepoError;
+use super::hex::hex;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
@@ -18,7 +20,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-/// After how many lanes in memory the ones nobody uses are forgotten.
+/// At how many locks in memory the unused ones are removed.
 const PRUNE_AT: usize = 1024;
 
 /// What a lock protects. Held for long only where the work on it is long.
@@ -43,7 +45,7 @@ pub struct RepoLock {
 #[derive(Debug)]
 pub(super) struct Locks {
     dir: PathBuf,
-    // A std mutex: held for one look-up.
+    // Held for one look-up; never across an await.
     turns: Mutex<HashMap<PathBuf, Weak<AsyncMutex<()>>>>,
 }
 
@@ -56,7 +58,7 @@ impl Locks {
         }
     }
 
-    /// Returns the lock if nobody holds it.
+    /// Returns the lock if it is free.
     pub(super) fn try_lock(
         &self,
         common_dir: &Path,
@@ -99,7 +101,7 @@ impl Locks {
     }
 
     fn turn(&self, path: &Path) -> Arc<AsyncMutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = self.turns.lock();
         if let Some(turn) = turns.get(path).and_then(Weak::upgrade) {
             return turn;
         }
@@ -130,7 +132,7 @@ impl Locks {
 pub(super) struct HeldFile(File);
 
 impl HeldFile {
-    /// Takes the lock of the file `path`, which is made; none where somebody holds it.
+    /// Takes the lock of the file `path`, which is made; none where it is held already.
     pub(super) fn claim(path: &Path) -> Result<Option<Self>, RepoError> {
         let file = OpenOptions::new()
             .create(true)
@@ -145,9 +147,7 @@ impl HeldFile {
             Err(TryLockError::Error(error)) => Err(RepoError::io("lock", path)(error)),
         }
     }
-}
 
-impl HeldFile {
     /// Empties the file.
     pub(super) fn clear(&self) -> std::io::Result<()> {
         self.0.set_len(0)
@@ -175,8 +175,5 @@ pub(super) fn make_private_dir(dir: &Path) -> Result<(), RepoError> {
 pub(super) fn short_key(common_dir: &Path) -> String {
     let canonical = fs::canonicalize(common_dir).unwrap_or_else(|_| common_dir.to_owned());
     let digest = Sha256::digest(canonical.as_os_str().as_bytes());
-    digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&digest[..8])
 }

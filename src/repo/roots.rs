@@ -1,61 +1,15 @@
-//! The directories under which repositories may be touched, and the way from a caller's word to one of them.
+//! The directories under which repositories may be touched, and the check that a path lies under one of them.
 //!
-//! A path is judged by where it really leads: links and `..` are resolved first. Checks are a few system calls each,
-//! no process, so that ten thousand repositories are judged in well under a second.
+//! Links and `..` are resolved before a path is checked. A check is a few system calls and no process, so that ten
+//! thousand repositories take well under a second.
 
-use super::discover::Stop;
-use super::layout::is_absent;
-use super::{Layout, RepoError};
-use crate::error::nearest;
+use super::error::list;
+use super::layout::{is_absent, not_a_repository};
+use super::{Layout, RepoError, RepoPath};
+use crate::error::{ErrorKind, Problem};
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
-
-/// A repository's canonical absolute path: it was under the roots and a git repository when it was resolved.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RepoPath(Arc<str>);
-
-impl RepoPath {
-    /// Wraps a path that is canonical already.
-    pub(super) fn canonical(path: &Path) -> Result<Self, RepoError> {
-        path.to_str()
-            .map(|text| Self(text.into()))
-            .ok_or_else(|| RepoError::NotUtf8 {
-                path: path.to_owned(),
-            })
-    }
-
-    /// Returns the path as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Returns the path.
-    pub fn as_path(&self) -> &Path {
-        Path::new(&*self.0)
-    }
-
-    /// Returns the repository's name: the last part of its path.
-    pub fn name(&self) -> &str {
-        self.0
-            .rsplit('/')
-            .find(|part| !part.is_empty())
-            .unwrap_or(&self.0)
-    }
-}
-
-impl AsRef<Path> for RepoPath {
-    fn as_ref(&self) -> &Path {
-        self.as_path()
-    }
-}
-
-impl std::fmt::Display for RepoPath {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// The directories under which repositories may be touched.
 #[derive(Debug, Clone)]
@@ -64,14 +18,14 @@ pub struct Roots {
     unusable: Vec<(PathBuf, String)>,
     home: Option<PathBuf>,
     config_file: PathBuf,
-    /// Our own state: what lies in it is nobody's repository.
+    /// The server's own state; repositories in it are not the user's.
     state_dir: Option<PathBuf>,
 }
 
 impl Roots {
     /// Takes the config's `roots`, or the start directory where it has none.
     ///
-    /// Nothing is refused here, so that a server without a usable root still starts and can say so.
+    /// Nothing is refused here, so that a server without a usable root still starts and reports it in every answer.
     pub fn new(
         configured: &[PathBuf],
         start_dir: &Path,
@@ -94,6 +48,11 @@ impl Roots {
         roots
     }
 
+    /// Returns the user's home directory.
+    pub(super) fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
     /// Leaves `state_dir`, which may lie under a root, out of every walk.
     pub(super) fn without(self, state_dir: &Path) -> Self {
         Self {
@@ -102,7 +61,7 @@ impl Roots {
         }
     }
 
-    /// Returns the state directory as a walk meets it, where it exists.
+    /// Returns the state directory, resolved, where it exists; walks skip it.
     pub(super) fn left_out(&self) -> Option<PathBuf> {
         fs::canonicalize(self.state_dir.as_ref()?).ok()
     }
@@ -114,7 +73,7 @@ impl Roots {
             .as_deref()
             .and_then(|home| fs::canonicalize(home).ok());
         if canonical == Path::new("/") || Some(&canonical) == home.as_ref() {
-            let why = "it is too wide to be a root by default, and no roots are configured";
+            let why = "too much lies below it for a default root, and no roots are configured";
             self.unusable.push((canonical, why.to_owned()));
         } else {
             self.take(&canonical);
@@ -150,10 +109,11 @@ impl Roots {
             .map(|(dir, why)| format!("{dir:?}: {why}"))
             .collect::<Vec<_>>()
             .join("; ");
-        Err(RepoError::NoRoots {
-            why,
-            how_to_add: self.how_to_add(),
-        })
+        Err(RepoError::refused(
+            ErrorKind::Forbidden,
+            format!("no directory is open to tasks: {why}"),
+            self.how_to_add(),
+        ))
     }
 
     /// Returns the configured roots that cannot be used, each with the reason.
@@ -169,22 +129,7 @@ impl Roots {
         )
     }
 
-    /// Returns the repository that `spec` means: an absolute path, a path from a root, `~/...`, or a name.
-    ///
-    /// A path wins over a name. A name is looked for by walking the roots.
-    ///
-    /// # Errors
-    ///
-    /// [`RepoError::OutsideRoots`], [`RepoError::NotFound`] with the nearest name, [`RepoError::NotARepository`],
-    /// [`RepoError::NotUtf8`], [`RepoError::Ambiguous`], [`RepoError::NoRoots`].
-    pub fn resolve(&self, spec: &str) -> Result<RepoPath, RepoError> {
-        match self.by_path(spec)? {
-            Lookup::Found(repo) => Ok(repo),
-            Lookup::Name(instead) => by_name(spec, instead, &self.discover(&Stop::never())?),
-        }
-    }
-
-    /// Returns the repository at the path `spec`, or that `spec` can only be a name.
+    /// Returns the repository at the path `spec`, or that `spec` can at most be a name.
     pub(super) fn by_path(&self, spec: &str) -> Result<Lookup, RepoError> {
         check_text(spec)?;
         let roots = self.dirs()?;
@@ -226,11 +171,15 @@ impl Roots {
             Err(error) => return Err(self.missing(path, error)),
         };
         self.inside(&canonical)?;
-        match Layout::at(&canonical) {
-            Ok(Some(layout)) => Ok((RepoPath::canonical(&canonical)?, layout)),
-            Ok(None) => Err(RepoError::not_a_repository(&canonical)),
-            Err(error) => Err(RepoError::io("read", &canonical)(error)),
-        }
+        let layout = Layout::at(&canonical)?.ok_or_else(|| not_a_repository(&canonical))?;
+        let repo = RepoPath::canonical(&canonical).ok_or_else(|| {
+            RepoError::argument(
+                "repos",
+                format!("the path {canonical:?} is not valid UTF-8"),
+                "a directory whose path is UTF-8; rename this one",
+            )
+        })?;
+        Ok((repo, layout))
     }
 
     fn inside(&self, canonical: &Path) -> Result<(), RepoError> {
@@ -238,14 +187,20 @@ impl Roots {
         if roots.iter().any(|root| canonical.starts_with(root)) {
             return Ok(());
         }
-        Err(RepoError::OutsideRoots {
-            path: canonical.to_owned(),
-            roots: roots.to_vec(),
-            how_to_add: self.how_to_add(),
-        })
+        let roots = list(roots);
+        let problem = Problem::argument(
+            "repos",
+            format!("{canonical:?} is outside the roots ({roots})"),
+            format!("repositories under {roots}"),
+        );
+        Err(Problem {
+            kind: ErrorKind::Forbidden,
+            ..problem.with_hint(self.how_to_add())
+        }
+        .into())
     }
 
-    /// Tells a path that does not exist from one that would lie outside: the nearest directory that exists decides.
+    /// Returns the error for a path that does not exist: outside the roots where the nearest existing directory is.
     fn missing(&self, path: &Path, error: io::Error) -> RepoError {
         if !is_absent(&error) {
             return RepoError::io("resolve", path)(error);
@@ -271,11 +226,11 @@ impl Roots {
     }
 }
 
-/// What a word turned out to be.
+/// What a path or name of a caller turned out to be.
 pub(super) enum Lookup {
-    /// A path to this repository.
+    /// The path of this repository.
     Found(RepoPath),
-    /// At most a name; where no repository has it, this error says more than that.
+    /// At most a name; the error to return where no repository has it, if it is more precise than "not found".
     Name(Option<RepoError>),
 }
 
@@ -289,28 +244,10 @@ fn check_text(spec: &str) -> Result<(), RepoError> {
     } else {
         return Ok(());
     };
-    Err(RepoError::BadSpec {
-        spec: spec.chars().take(SHOWN_CHARS).collect(),
-        why,
-    })
-}
-
-/// Returns the one repository of `all` whose name is `name`; where there is none, the error `instead`, if given.
-pub(super) fn by_name(
-    name: &str,
-    instead: Option<RepoError>,
-    all: &[RepoPath],
-) -> Result<RepoPath, RepoError> {
-    let fits: Vec<&RepoPath> = all.iter().filter(|repo| repo.name() == name).collect();
-    match fits.as_slice() {
-        [one] => Ok((*one).clone()),
-        [] => Err(instead.unwrap_or_else(|| RepoError::NotFound {
-            spec: name.to_owned(),
-            nearest: nearest(name, all.iter().map(RepoPath::name)).map(str::to_owned),
-        })),
-        many => Err(RepoError::Ambiguous {
-            spec: name.to_owned(),
-            candidates: many.iter().map(|repo| (*repo).clone()).collect(),
-        }),
-    }
+    let shown: String = spec.chars().take(SHOWN_CHARS).collect();
+    let message = format!("{shown:?} names no repository: {why}");
+    let allowed = "a repository's path, name, or a glob over both";
+    Err(Problem::argument("repos", message, allowed)
+        .with_hint("list_repos shows all repositories")
+        .into())
 }

@@ -1,26 +1,27 @@
-//! How a repository stands: its branch, its default branch, what is not committed, and what it is made of.
+//! The state of a repository: branch, default branch, uncommitted files, and the languages and tools it uses.
 
-use super::git::{Git, Mode};
 use super::head::{self, Head};
 use super::layout::read_small;
+use super::plumbing::Plumbing;
+use super::repos::{Context, Repos};
 use super::{Layout, RepoError, RepoPath};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// How a repository stands.
+/// The state of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// Commit and branch.
     pub head: Head,
-    /// The branch that new work starts from by custom, where one can be told.
+    /// The branch that new work starts from by custom, where it is known.
     pub default_branch: Option<String>,
     /// How many files are changed, staged, in conflict or new; 0 for a bare repository.
     pub dirty: u32,
-    /// What it is made of, by the files at its top.
+    /// Languages and build tools, by the files at its top.
     pub kinds: Vec<Kind>,
 }
 
-/// What a repository is made of.
+/// A language or build tool.
 pub type Kind = &'static str;
 
 /// Marker files at a repository's top, by whole name.
@@ -72,41 +73,43 @@ const BY_EXTENSION: [(&str, Kind); 7] = [
     ("xcodeproj", "xcode"),
 ];
 
-/// Returns how `repo` stands.
-pub(super) async fn of(git: &Git, repo: &RepoPath) -> Result<Status, RepoError> {
-    let layout = Layout::of(repo)?;
-    let (head, dirty) = tokio::try_join!(head::of(git, &layout), dirty_count(git, &layout))?;
-    Ok(Status {
-        default_branch: default_branch(git, &layout, &head).await?,
-        kinds: kinds(&layout),
-        head,
-        dirty,
-    })
-}
-
-/// Returns how many files are changed, staged, in conflict or new.
-pub(super) async fn dirty_count(git: &Git, layout: &Layout) -> Result<u32, RepoError> {
-    if !layout.has_working_copy() {
-        return Ok(0);
+impl Repos {
+    /// Returns the state of `repo`.
+    ///
+    /// # Errors
+    ///
+    /// The repository is gone or git cannot read it.
+    pub async fn status(&self, repo: &RepoPath) -> Result<Status, RepoError> {
+        let layout = Layout::of(repo)?;
+        let git = self.0.user(&layout);
+        let dirty = async {
+            match layout.has_working_copy() {
+                true => self.0.uncommitted(&layout).await,
+                false => Ok(Vec::new()),
+            }
+        };
+        let (head, dirty) = tokio::try_join!(head::of(&git, &layout), dirty)?;
+        Ok(Status {
+            default_branch: default_branch(&git, &layout, &head).await?,
+            kinds: kinds(&layout),
+            head,
+            dirty: u32::try_from(dirty.len()).unwrap_or(u32::MAX),
+        })
     }
-    let answer = git
-        .cmd(&layout.dir, Mode::Read, "status")
-        .args([
-            "--porcelain=v2",
-            "-z",
-            "--no-renames",
-            "--untracked-files=normal",
-        ])
-        .args(["--ignore-submodules=none"])
-        .run()
-        .await?;
-    Ok(u32::try_from(answer.records().count()).unwrap_or(u32::MAX))
 }
 
-/// Returns the default branch: what `origin` says, else `init.defaultBranch`, `main` or `master` where it exists, else
-/// the current branch.
+impl Context {
+    /// Returns the uncommitted files of a working copy, as `git status` lists them.
+    pub(super) async fn uncommitted(&self, layout: &Layout) -> Result<Vec<Vec<u8>>, RepoError> {
+        layout.require_working_copy()?;
+        self.user(layout).status().await
+    }
+}
+
+/// Returns the default branch: the one that `origin/HEAD` names, else `init.defaultBranch`, `main` or `master` where it
+/// exists, else the current branch.
 pub(super) async fn default_branch(
-    git: &Git,
+    git: &Plumbing<'_>,
     layout: &Layout,
     head: &Head,
 ) -> Result<Option<String>, RepoError> {
@@ -114,14 +117,14 @@ pub(super) async fn default_branch(
         return Ok(Some(branch));
     }
     let configured = git
-        .cmd(&layout.dir, Mode::Read, "config")
-        .args(["--get", "init.defaultBranch"])
+        .read("config --get init.defaultBranch")
         .accept(&[1])
         .run()
         .await?
         .line();
     for branch in [configured.as_str(), "main", "master"] {
-        if !branch.is_empty() && has_branch(git, layout, branch).await? {
+        let name = format!("refs/heads/{branch}");
+        if !branch.is_empty() && head::ref_at(git, layout, &name).await?.is_some() {
             return Ok(Some(branch.to_owned()));
         }
     }
@@ -137,22 +140,8 @@ fn origin_head(layout: &Layout) -> Option<String> {
         .map(str::to_owned)
 }
 
-async fn has_branch(git: &Git, layout: &Layout, branch: &str) -> Result<bool, RepoError> {
-    let name = format!("refs/heads/{branch}");
-    if let Some(found) = head::read_ref(&layout.common_dir, &name) {
-        return Ok(found.is_some());
-    }
-    let answer = git
-        .cmd(&layout.dir, Mode::Read, "show-ref")
-        .args(["--verify", "--quiet", "--", &name])
-        .accept(&[1])
-        .run()
-        .await?;
-    Ok(answer.code == 0)
-}
-
-/// Returns what the repository is made of, sorted.
-pub(super) fn kinds(layout: &Layout) -> Vec<Kind> {
+/// Returns the languages and build tools of the repository, sorted.
+fn kinds(layout: &Layout) -> Vec<Kind> {
     if !layout.has_working_copy() {
         return Vec::new();
     }

@@ -188,7 +188,8 @@ impl Workspace {
                 let committed = committed.map_err(|error| error.problem())?;
                 note(worktree, record);
                 record.changed = Some(committed.changed);
-                record.uncommitted = committed.nested;
+                record.uncommitted = committed.uncommitted;
+                record.risks = committed.risks;
                 if committed.changed {
                     record.commit = Some(committed.commit);
                     record.diff = Some(committed.diff);
@@ -248,7 +249,7 @@ fn note(worktree: &Worktree, record: &mut ItemRecord) {
     if known.base_branch.is_some() {
         record.base_branch.clone_from(&known.base_branch);
     }
-    record.left_out_dirty = Some(known.left_out_dirty);
+    record.left_out_dirty = known.left_out_dirty;
 }
 
 fn wrote_in_read_only() -> Problem {

@@ -9,7 +9,7 @@ use crate::api::{Applied, ApplyChanges, ApplyChangesResult, ApplyHow};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{CheckStatus, ItemIndex, ItemRecord, ItemState, WorkflowId};
 use crate::orchestrator::Orchestrator;
-use crate::repo::{ApplyRequest, AtHome, Change, How, Obstacles, RepoError};
+use crate::repo::{ApplyRequest, Change, How, Obstacles, RepoError, UndoRecord};
 use crate::store::HomeNote;
 use futures_util::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -87,8 +87,8 @@ impl Orchestrator {
     }
 
     /// Returns what is home of a workflow, by commit; the latest where it came home more than once.
-    async fn at_home(&self, id: WorkflowId) -> Result<HashMap<String, AtHome>, Problem> {
-        let all = self.0.repos.at_home().await;
+    async fn at_home(&self, id: WorkflowId) -> Result<HashMap<String, UndoRecord>, Problem> {
+        let all = self.0.repos.undo_records().await;
         let mut found = HashMap::new();
         for home in all.map_err(|error| error.problem())? {
             if home.workflow == id {
@@ -223,14 +223,14 @@ impl Orchestrator {
     ) -> Result<Vec<Applied>, Problem> {
         let mut homes = Vec::new();
         for token in undo.iter().collect::<BTreeSet<_>>() {
-            let home = self.0.repos.behind_undo(token, id);
+            let home = self.0.repos.undo_record(token, id);
             homes.push(home.map_err(|error| error.problem())?);
         }
         // The latest first: each restores what was there before it. Tokens sort by time.
-        homes.sort_by(|a, b| b.undo.cmp(&a.undo));
+        homes.sort_by(|a, b| b.token().cmp(&a.token()));
         let mut rows = Vec::new();
         for home in &homes {
-            let undone = self.0.repos.undo(&home.undo).await;
+            let undone = self.0.repos.undo(&home.token()).await;
             rows.extend(taken_back(home, items, undone.err().as_ref()));
         }
         self.note_homecoming(id).await;
@@ -241,7 +241,7 @@ impl Orchestrator {
 
 /// Returns one row for each item that `home` brought home.
 fn taken_back<'a>(
-    home: &'a AtHome,
+    home: &'a UndoRecord,
     items: &'a [Arc<ItemRecord>],
     error: Option<&'a RepoError>,
 ) -> impl Iterator<Item = Applied> + 'a {
@@ -251,7 +251,7 @@ fn taken_back<'a>(
         .filter_map(|item| items.get(*item as usize));
     records.map(move |record| Applied {
         applied: error.is_some(),
-        undo: error.map(|_| home.undo.clone()),
+        undo: error.map(|_| home.token()),
         undone: error.is_none(),
         error: error.map(Fault::problem),
         ..row(record)
@@ -261,12 +261,12 @@ fn taken_back<'a>(
 /// Returns what an item's `applied` and `undo` are.
 fn standing(
     record: &ItemRecord,
-    at_home: &HashMap<String, AtHome>,
+    at_home: &HashMap<String, UndoRecord>,
 ) -> (Option<String>, Option<String>) {
     let commit = record.commit.as_deref().unwrap_or_default();
     if let Some(home) = at_home.get(commit) {
         let applied = format!("{} at {}", how_text(home.how), home.at);
-        return (Some(applied), Some(home.undo.clone()));
+        return (Some(applied), Some(home.token()));
     }
     match &record.undo {
         // It was taken back, and the note of that was lost.

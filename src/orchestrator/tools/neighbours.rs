@@ -143,12 +143,14 @@ fn told(recovered: &Recovered) -> String {
     let repo = &recovered.repo;
     let what = match &recovered.outcome {
         Ok(Recovery::Finished) => "was finished".to_owned(),
-        Ok(Recovery::TakenBack) => "was taken back: the repository is as it was before".to_owned(),
+        Ok(Recovery::RolledBack) => {
+            "was rolled back: the repository is as it was before".to_owned()
+        },
         Ok(Recovery::Stuck(copies)) => format!(
-            "could not be taken back wholly, because files or commits changed since; the old files are in {}",
+            "could not be rolled back wholly, because files or commits changed since; the old files are in {}",
             copies.display()
         ),
-        Err(error) => format!("could not be taken back yet: {error}; check_health shows it"),
+        Err(error) => format!("could not be rolled back yet: {error}; check_health shows it"),
     };
     format!("an apply_changes on {repo} that was interrupted {what}")
 }

@@ -376,7 +376,7 @@ async fn survives(how: How, moments: &[Moment]) {
         let expected = if is_applied {
             Recovery::Finished
         } else {
-            Recovery::TakenBack
+            Recovery::RolledBack
         };
         assert_eq!(*outcome, expected, "{moment:?}");
         if is_applied {

@@ -233,10 +233,9 @@ async fn lists_of_paths_names_and_globs_are_expanded_once_each_in_order() {
         ["svc-a", "svc-c"]
     );
     selection.has_file.push("go.mod".to_owned());
-    assert!(matches!(
-        expand(selection).await,
-        Err(RepoError::NothingLeft { named: 4 })
-    ));
+    let error = expand(selection).await.expect_err("nothing is left");
+    assert_eq!(error.field().as_deref(), Some("has_file"), "{error}");
+    assert!(error.to_string().contains("none of 4"), "{error}");
     assert!(matches!(
         expand(select(&["zzz*"])).await,
         Err(RepoError::NotFound { .. })
