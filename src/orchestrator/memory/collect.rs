@@ -1,7 +1,8 @@
 //! `aggregate_memory`: all pools at once, new memories counted, forwarding under way meanwhile.
 
 use super::collector::{Answer, Failure, FanOut};
-use super::{Memories, PoolNames, unknown_pool};
+use super::handle::Memories;
+use super::pools::{Collect, PoolNames, unknown_pool};
 use crate::api::{
     AggregateMemory, AggregateMemoryResult, Caller, Collected, Forwarding, PoolCollection,
     PoolOutcome, Progress,
@@ -12,7 +13,6 @@ use crate::orchestrator::instants;
 use crate::orchestrator::sync::forwarding::Forwarding as Sender;
 use crate::redact::redact;
 use crate::store::Store;
-use futures_util::future::BoxFuture;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,16 +35,6 @@ const LEAST_LOOK: Duration = Duration::from_micros(20);
 
 /// The most bytes that the rows of an answer may take.
 const ROWS_BYTES: usize = 7_500;
-
-/// Gets the memories that a pool's own server holds.
-pub trait Collect: Send + Sync {
-    /// Returns the server's memories of the pool since `since`, by `deadline`; known ones may be among them.
-    fn collect(
-        &self,
-        since: Option<At>,
-        deadline: Instant,
-    ) -> BoxFuture<'_, Result<Vec<NewMemory>, Problem>>;
-}
 
 /// What a pool's collection has given so far.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,6 @@
 //! What `check_health` tells of forwarding: how it stands, what was refused, what a comparison with the peer found.
 
-use super::Memories;
+use super::handle::Memories;
 use crate::api::{Check, HealthStatus};
 use crate::error::Problem;
 use crate::model::{

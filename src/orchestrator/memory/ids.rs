@@ -1,6 +1,6 @@
 //! `cross_pool_search` with `ids`: whole texts, over as many pages as they need.
 
-use super::Memories;
+use super::handle::Memories;
 use super::page::{HITS_BYTES, Position};
 use super::search::{hit_of, local_source};
 use crate::api::{CrossPoolSearchResult, Hit};

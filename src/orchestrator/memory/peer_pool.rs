@@ -1,6 +1,6 @@
 //! Collecting from a pool whose workers are a Session-Buddy: what that server was told by others.
 
-use super::Collect;
+use super::pools::Collect;
 use crate::error::Problem;
 use crate::model::{At, MemoryKind, NewMemory, PoolName};
 use crate::session_buddy::{Marker, PeerItem, SessionBuddy};

@@ -2,9 +2,10 @@
 
 use super::answers::Answers;
 use super::fusion::{Fused, fuse};
+use super::handle::Memories;
 use super::page::{Position, fit, search_id, short, snippet, text_bytes, words};
+use super::pools::{PoolNames, unknown_pool};
 use super::remote::Told;
-use super::{Memories, PoolNames, unknown_pool};
 use crate::api::{
     CrossPoolSearch, CrossPoolSearchResult, Hit, Matched, SourceAnswer, SourceStatus,
 };
@@ -191,7 +192,7 @@ impl Memories {
         let page = self.0.store.find_memories(query).await?;
         let mut sources = vec![local_source(&page)];
         if off {
-            sources.push(SourceAnswer::new(super::PEER, SourceStatus::Off));
+            sources.push(SourceAnswer::new(super::handle::PEER, SourceStatus::Off));
         }
         let ranked = page.hits.into_iter().map(|hit| Fused {
             score: hit.score,

@@ -27,10 +27,6 @@ const TO_CUT: &[(&str, &str)] = &[
         "orchestrator/engine/journal.rs",
         "orchestrator/engine/run.rs",
     ),
-    (
-        "orchestrator/memory/collect.rs",
-        "orchestrator/memory/mod.rs",
-    ),
     ("orchestrator/sync/send.rs", "orchestrator/sync/driver.rs"),
     ("orchestrator/tools/view.rs", "orchestrator/tools/select.rs"),
     ("orchestrator/tools/view.rs", "orchestrator/tools/watch.rs"),

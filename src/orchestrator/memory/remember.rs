@@ -1,6 +1,7 @@
 //! `remember`: one memory by hand.
 
-use super::{Memories, PoolNames, unknown_pool};
+use super::handle::Memories;
+use super::pools::{PoolNames, unknown_pool};
 use crate::api::{Forwarding, Remember, RememberResult};
 use crate::error::{ErrorKind, Problem};
 use crate::model::{MemoryKind, NewMemory};
