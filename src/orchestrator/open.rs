@@ -92,9 +92,6 @@ impl Orchestrator {
             RootsConfig::Given(roots) => roots.clone(),
             RootsConfig::StartDir { .. } => Vec::new(),
         };
-        let git = host
-            .find("git", &start_dir)
-            .unwrap_or_else(|_| PathBuf::from("git"));
         let repos = Repos::new(ReposSetup {
             roots,
             start_dir,
@@ -102,7 +99,8 @@ impl Orchestrator {
             config_file: config_file.clone(),
             state_dir: store.state_dir().to_owned(),
             alive: Some(store.ownership_file()),
-            git,
+            processes: host.processes.clone(),
+            git: "git".into(),
             env: env.clone(),
         });
         if config

@@ -99,6 +99,11 @@ impl Child {
         }
     }
 
+    /// Returns whether [`Self::ended`] was ready.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Returns whether the program was sent a signal from here before it ended.
     pub(super) fn was_signalled(&self) -> bool {
         self.signalled

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long a program may take to end after SIGKILL; longer takes only what hangs in the kernel or runs as another user.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a program may take to end after SIGTERM. It may change while the program runs, even while it ends; cloning
 /// shares it.

@@ -38,7 +38,7 @@ pub use job::{Captured, Ended, Exit, Job, StopReason, Stream};
 pub use ladder::Grace;
 pub use leftovers::end_leftovers;
 pub use open_files::raise_open_files;
-pub(crate) use output::{Kept, Output};
+pub(crate) use output::Call;
 pub use processes::{Hold, Options, Processes};
 pub use program::{Environment, Program, base_env, find_program};
 

@@ -1,9 +1,13 @@
 //! Short calls: a program whose output is an answer, held in memory.
 
 use super::child::{read_end, write_end};
+use super::ladder::KILL_LIMIT;
+use super::run::DRAIN_LIMIT;
 use super::{Ended, Processes, Program, SpawnError};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 /// What a call wrote, and how it ended.
 #[derive(Debug)]
@@ -16,17 +20,21 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
 }
 
-/// How much of a call's output is kept; the rest is read and dropped.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Kept {
-    /// The most bytes of the beginning of stdout.
+/// A program to call. What it writes beyond the given sizes is read and dropped.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// The program.
+    pub(crate) program: Program,
+    /// What it reads; `None` is an empty stdin.
+    pub(crate) stdin: Option<Vec<u8>>,
+    /// The most bytes that are kept of the beginning of stdout.
     pub(crate) stdout_bytes: u64,
-    /// The most bytes of the end of stderr.
+    /// The most bytes that are kept of the end of stderr.
     pub(crate) stderr_bytes: usize,
 }
 
 impl Processes {
-    /// Runs a program to its end, writes `stdin` to it and returns what it wrote.
+    /// Runs a program to its end and returns what it wrote; none where `stop` came first, after which it is killed.
     ///
     /// # Errors
     ///
@@ -34,56 +42,74 @@ impl Processes {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future kills the program and its process group, before any program that is started after it.
+    /// Dropping the future kills the program and its process group, without waiting for its end.
     pub(crate) async fn output(
         &self,
-        program: Program,
-        stdin: Option<Vec<u8>>,
-        kept: Kept,
-    ) -> Result<Output, SpawnError> {
+        call: Call,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Option<Output>, SpawnError> {
         let mut theirs = Vec::with_capacity(3);
-        let input = stdin
-            .is_some()
-            .then(|| write_end(&mut theirs))
-            .transpose()?;
+        let stdin = match call.stdin {
+            Some(bytes) => Some((write_end(&mut theirs)?, bytes)),
+            None => None,
+        };
         let (stdout, stderr) = (read_end(&mut theirs)?, read_end(&mut theirs)?);
-        let mut child = self.start(program, theirs)?;
-        let (end, (), stdout, stderr) = tokio::join!(
-            child.ended(),
-            write(input, stdin),
-            read_start(stdout, kept.stdout_bytes),
-            read_end_of(stderr, kept.stderr_bytes),
-        );
-        Ok(Output {
+        let mut child = self.start(call.program, theirs)?;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let over = Notify::new();
+        let streams = async {
+            tokio::select! {
+                _ = async { tokio::join!(
+                    write(stdin),
+                    keep_start(stdout, call.stdout_bytes, &mut out),
+                    keep_tail(stderr, call.stderr_bytes, &mut err),
+                ) } => {}
+                // Only a process that left the group can hold them then.
+                () = async { over.notified().await; sleep(DRAIN_LIMIT).await } => {}
+            }
+        };
+        let end = async {
+            let end = child.ended().await;
+            over.notify_one();
+            end
+        };
+        let end = tokio::select! {
+            (end, ()) = async { tokio::join!(end, streams) } => Some(end),
+            () = stop => None,
+        };
+        let Some(end) = end else {
+            child.kill();
+            if !child.has_ended() && timeout(KILL_LIMIT, child.ended()).await.is_err() {
+                tracing::warn!("a program did not end when it was killed");
+            }
+            return Ok(None);
+        };
+        Ok(Some(Output {
             end,
-            stdout,
-            stderr,
-        })
+            stdout: out,
+            stderr: String::from_utf8_lossy(&err).trim().to_owned(),
+        }))
     }
 }
 
-/// Writes all of `bytes` and closes the pipe. A program need not read its stdin, so that a closed pipe is no error.
-async fn write(to: Option<pipe::Sender>, bytes: Option<Vec<u8>>) {
-    if let (Some(mut to), Some(bytes)) = (to, bytes) {
-        let _ = to.write_all(&bytes).await;
+/// Writes all of `stdin` and closes the pipe. A program need not read its stdin, so that a closed pipe is no error.
+async fn write(stdin: Option<(pipe::Sender, Vec<u8>)>) {
+    if let Some((mut pipe, bytes)) = stdin {
+        let _ = pipe.write_all(&bytes).await;
     }
 }
 
 /// Reads to the end and keeps the first `max` bytes. A pipe's read does not fail; where it does, that is its end.
-async fn read_start(mut from: impl AsyncRead + Unpin, max: u64) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let _ = (&mut from).take(max).read_to_end(&mut kept).await;
+async fn keep_start(mut from: pipe::Receiver, max: u64, kept: &mut Vec<u8>) {
+    let _ = (&mut from).take(max).read_to_end(kept).await;
     let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
-    kept
 }
 
-/// Reads to the end and keeps the last `max` bytes, as text.
-async fn read_end_of(mut from: impl AsyncRead + Unpin, max: usize) -> String {
-    let mut kept: Vec<u8> = Vec::new();
+/// Reads to the end and keeps the last `max` bytes.
+async fn keep_tail(mut from: pipe::Receiver, max: usize, kept: &mut Vec<u8>) {
     let mut chunk = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut chunk).await {
         kept.extend_from_slice(&chunk[..read]);
         kept.drain(..kept.len().saturating_sub(max));
     }
-    String::from_utf8_lossy(&kept).trim().to_owned()
 }

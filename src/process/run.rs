@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// How long the pipes are read after the program's end; only a process that left its group can hold them then.
-const DRAIN_LIMIT: Duration = Duration::from_millis(500);
+pub(super) const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 const READ_BYTES: usize = 64 << 10;
 /// The reads of one stream before the others get their turn.
 const READS_IN_A_ROW: usize = 8;

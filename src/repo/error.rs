@@ -5,6 +5,7 @@
 
 use super::path::RepoPath;
 use crate::error::{ErrorKind, Fault, Problem};
+use crate::process::SpawnError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -86,7 +87,7 @@ pub enum RepoError {
         program: PathBuf,
         /// The system's error.
         #[source]
-        source: io::Error,
+        source: SpawnError,
     },
     /// git exited with a failure.
     #[error("git {command} failed in {dir:?}: {stderr}")]

@@ -1,19 +1,17 @@
 //! The one place that runs the git program.
 //!
 //! Every call: argv with options ended by the callers where a ref or path follows, repository hooks and the file
-//! system monitor off, no prompt, no pager, messages in English, its own process group, a deadline, and an environment
-//! in which nothing points git at another repository. Paths are bytes.
+//! system monitor off, no prompt, no pager, messages in English, a deadline, and an environment in which nothing points
+//! git at another repository. Paths are bytes. git runs under the guardian like every program: it does not outlive the
+//! server, and a call that is given up returns only after git is dead, so that no lock is free before.
 
 use super::RepoError;
-use rustix::process::{Pid, Signal, kill_process_group};
+use crate::process::{Call, Ended, Processes, Program, SpawnError, find_program};
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
 
 /// How long a call that reads may take.
 const READ_LIMIT: Duration = Duration::from_secs(60);
@@ -54,13 +52,19 @@ pub(super) enum Mode {
 /// The git program and the environment it runs in.
 #[derive(Debug, Clone)]
 pub(super) struct Git {
+    processes: Processes,
     program: PathBuf,
     env: Arc<[(OsString, OsString)]>,
+    stop: CancellationToken,
 }
 
 impl Git {
-    /// Takes the program and the environment of which git gets the part that is safe.
-    pub(super) fn new(program: PathBuf, env: Vec<(OsString, OsString)>) -> Self {
+    /// Takes the program, a path or a name on the PATH, and the environment of which git gets the part that is safe.
+    pub(super) fn new(
+        processes: Processes,
+        program: PathBuf,
+        env: Vec<(OsString, OsString)>,
+    ) -> Self {
         let mut kept: Vec<(OsString, OsString)> =
             env.into_iter().filter(|(name, _)| passes(name)).collect();
         for (name, value) in &mut kept {
@@ -82,8 +86,18 @@ impl Git {
             kept.push((name.into(), value.into()));
         }
         Self {
+            processes,
             program,
             env: kept.into(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Returns the same git, whose calls are given up when `stop` is cancelled.
+    pub(super) fn until(&self, stop: CancellationToken) -> Self {
+        Self {
+            stop,
+            ..self.clone()
         }
     }
 
@@ -95,25 +109,20 @@ impl Git {
         options: &[&str],
         subcommand: &'static str,
     ) -> Cmd {
-        let mut command = Command::new(&self.program);
-        command
-            .env_clear()
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .current_dir(dir)
-            .args(["-c", "core.hooksPath=/dev/null"])
-            .args(["-c", "core.fsmonitor=false"])
-            .args(["-c", "gc.auto=0"])
-            .args(["-c", "maintenance.auto=false"])
-            .args(options)
-            .args(["--no-pager", subcommand])
-            .process_group(0)
-            .kill_on_drop(true);
-        if mode == Mode::Read {
-            command.env("GIT_OPTIONAL_LOCKS", "0");
-        }
-        Cmd {
-            program: self.program.clone(),
-            command,
+        let fixed = [
+            ["-c", "core.hooksPath=/dev/null"],
+            ["-c", "core.fsmonitor=false"],
+            ["-c", "gc.auto=0"],
+            ["-c", "maintenance.auto=false"],
+        ];
+        let args = fixed.iter().flatten().chain(options);
+        let mut cmd = Cmd {
+            git: self.clone(),
+            args: args
+                .chain(&["--no-pager", subcommand])
+                .map(OsString::from)
+                .collect(),
+            env: Vec::new(),
             subcommand,
             dir: dir.to_owned(),
             limit: match mode {
@@ -123,7 +132,21 @@ impl Git {
             accepted: &[],
             stdin: None,
             max_stdout: MAX_STDOUT,
+        };
+        if mode == Mode::Read {
+            cmd = cmd.env("GIT_OPTIONAL_LOCKS", "0");
         }
+        cmd
+    }
+
+    /// Returns the absolute path of the program.
+    fn find(&self, dir: &Path) -> Result<PathBuf, SpawnError> {
+        if self.program.is_absolute() {
+            return Ok(self.program.clone());
+        }
+        let path = self.env.iter().find(|(name, _)| name == "PATH");
+        let path = path.map(|(_, value)| value.as_os_str()).unwrap_or_default();
+        find_program(self.program.as_os_str(), path, dir)
     }
 }
 
@@ -148,8 +171,10 @@ fn passes(name: &OsStr) -> bool {
 /// One call of git, not started yet.
 #[must_use]
 pub(super) struct Cmd {
-    program: PathBuf,
-    command: Command,
+    git: Git,
+    args: Vec<OsString>,
+    /// Variables beside git's environment.
+    env: Vec<(OsString, OsString)>,
     subcommand: &'static str,
     dir: PathBuf,
     limit: Duration,
@@ -185,19 +210,20 @@ impl Answer {
 impl Cmd {
     /// Adds an argument.
     pub(super) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        self.command.arg(arg);
+        self.args.push(arg.as_ref().to_owned());
         self
     }
 
     /// Adds arguments.
     pub(super) fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        self.command.args(args);
+        self.args
+            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Sets an environment variable.
     pub(super) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.command.env(name, value);
+        self.env.push((name.into(), value.as_ref().to_owned()));
         self
     }
 
@@ -223,137 +249,77 @@ impl Cmd {
     ///
     /// # Errors
     ///
-    /// [`RepoError::GitMissing`], [`RepoError::GitTimedOut`], [`RepoError::Git`] for any other exit.
+    /// [`RepoError::GitMissing`], [`RepoError::GitTimedOut`], [`RepoError::Abandoned`] where it was stopped,
+    /// [`RepoError::Git`] for any other exit.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future kills git and what it started; git leaves its own lock files behind then, if it held any.
-    pub(super) async fn run(mut self) -> Result<Answer, RepoError> {
-        self.command
-            .stdin(match self.stdin {
-                Some(_) => Stdio::piped(),
-                None => Stdio::null(),
-            })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let child = self.command.spawn().map_err(|source| match source.kind() {
-            // A directory that is gone fails the same way as a missing program.
-            _ if !self.dir.is_dir() => RepoError::io("enter", &self.dir)(source),
-            _ => RepoError::GitMissing {
-                program: self.program.clone(),
+    pub(super) async fn run(self) -> Result<Answer, RepoError> {
+        let Self { git, dir, .. } = self;
+        let not_started = |source| match source {
+            SpawnError::NoFolder { .. } => RepoError::io("enter", &dir)(
+                dir.metadata()
+                    .err()
+                    .unwrap_or_else(|| std::io::ErrorKind::NotADirectory.into()),
+            ),
+            source => RepoError::GitMissing {
+                program: git.program.clone(),
                 source,
             },
-        })?;
-        let mut group = Group::of(child);
-        let talk = converse(&mut group.child, self.stdin.take(), self.max_stdout);
-        let (status, stdout, stderr) = match tokio::time::timeout(self.limit, talk).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(source)) => return Err(RepoError::io("talk to git in", &self.dir)(source)),
-            Err(_) => {
-                return Err(RepoError::GitTimedOut {
-                    command: self.subcommand.to_owned(),
-                    dir: self.dir,
-                    limit: self.limit,
-                });
+        };
+        let program = git.find(&dir).map_err(not_started)?;
+        // A program takes the first of two values of one name.
+        let is_set = |name| self.env.iter().any(|(set, _)| set == name);
+        let inherited = git.env.iter().filter(|(name, _)| !is_set(name)).cloned();
+        let call = Call {
+            program: Program {
+                program,
+                args: self.args,
+                cwd: dir.clone(),
+                env: inherited.chain(self.env.iter().cloned()).collect(),
+            },
+            stdin: self.stdin,
+            stdout_bytes: self.max_stdout,
+            stderr_bytes: STDERR_TAIL,
+        };
+        let stop = async {
+            tokio::select! {
+                () = git.stop.cancelled() => {}
+                () = tokio::time::sleep(self.limit) => {}
             }
         };
-        group.ended = true;
-        match status.code() {
-            Some(code) if code == 0 || self.accepted.contains(&code) => Ok(Answer { code, stdout }),
+        let output = git
+            .processes
+            .output(call, stop)
+            .await
+            .map_err(not_started)?;
+        let Some(output) = output else {
+            return Err(match git.stop.is_cancelled() {
+                true => RepoError::Abandoned,
+                false => RepoError::GitTimedOut {
+                    command: self.subcommand.to_owned(),
+                    dir,
+                    limit: self.limit,
+                },
+            });
+        };
+        let code = match output.end {
+            Ended::NotSpawned(error) => return Err(not_started(error)),
+            Ended::Exited(code) => Some(code),
+            Ended::Signalled(_) | Ended::GuardianLost | Ended::Unkillable => None,
+        };
+        match code {
+            Some(code) if code == 0 || self.accepted.contains(&code) => Ok(Answer {
+                code,
+                stdout: output.stdout,
+            }),
             code => Err(RepoError::Git {
                 command: self.subcommand.to_owned(),
-                dir: self.dir,
+                dir,
                 code,
-                stderr,
+                stderr: output.stderr,
             }),
         }
-    }
-}
-
-/// A running git; dropping it kills the whole group.
-struct Group {
-    child: Child,
-    leader: Option<Pid>,
-    ended: bool,
-}
-
-impl Group {
-    fn of(child: Child) -> Self {
-        let leader = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .and_then(Pid::from_raw);
-        Self {
-            child,
-            leader,
-            ended: false,
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // The leader is not reaped before `ended` is set, so its number cannot have passed to another group.
-        if let (false, Some(leader)) = (self.ended, self.leader)
-            && let Err(error) = kill_process_group(leader, Signal::KILL)
-        {
-            tracing::debug!(%error, "git's process group was gone already");
-        }
-    }
-}
-
-/// Writes stdin and reads both streams while it waits: waiting alone deadlocks on a full pipe.
-async fn converse(
-    child: &mut Child,
-    stdin: Option<Vec<u8>>,
-    max_stdout: u64,
-) -> io::Result<(std::process::ExitStatus, Vec<u8>, String)> {
-    let mut to = child.stdin.take();
-    let out = child.stdout.take();
-    let err = child.stderr.take();
-    let write = async {
-        if let (Some(to), Some(bytes)) = (&mut to, stdin) {
-            match to.write_all(&bytes).await {
-                // git may answer before it has read everything.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                other => other?,
-            }
-        }
-        drop(to);
-        io::Result::Ok(())
-    };
-    let ((), stdout, stderr) = tokio::try_join!(
-        write,
-        read_start(out, max_stdout),
-        read_end(err, STDERR_TAIL)
-    )?;
-    Ok((child.wait().await?, stdout, stderr))
-}
-
-/// Reads to the end and keeps the first `max` bytes.
-async fn read_start(from: Option<impl AsyncRead + Unpin>, max: u64) -> io::Result<Vec<u8>> {
-    let Some(mut from) = from else {
-        return Ok(Vec::new());
-    };
-    let mut kept = Vec::new();
-    (&mut from).take(max).read_to_end(&mut kept).await?;
-    tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
-    Ok(kept)
-}
-
-/// Reads to the end and keeps the last `max` bytes, as text.
-async fn read_end(from: Option<impl AsyncRead + Unpin>, max: usize) -> io::Result<String> {
-    let Some(mut from) = from else {
-        return Ok(String::new());
-    };
-    let mut kept: Vec<u8> = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        let read = from.read(&mut chunk).await?;
-        if read == 0 {
-            return Ok(String::from_utf8_lossy(&kept).trim().to_owned());
-        }
-        kept.extend_from_slice(&chunk[..read]);
-        kept.drain(..kept.len().saturating_sub(max));
     }
 }

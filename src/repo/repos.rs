@@ -6,9 +6,11 @@ use super::plumbing::Plumbing;
 use super::roots::Roots;
 use super::{Layout, RepoError, RepoPath};
 use crate::panic::propagate;
+use crate::process::Processes;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// What `main` passes in; this layer reads no environment itself.
@@ -26,7 +28,9 @@ pub struct Setup {
     pub state_dir: PathBuf,
     /// A file that is locked as long as this process or a program that it started lives; none: only the process counts.
     pub alive: Option<PathBuf>,
-    /// The git program.
+    /// What runs git.
+    pub processes: Processes,
+    /// The git program: a path, or a name that is looked for on the PATH of `env`.
     pub git: PathBuf,
     /// The environment git runs in; variables that point git at a repository are left out of it.
     pub env: Vec<(OsString, OsString)>,
@@ -39,10 +43,10 @@ pub struct Setup {
 pub struct Repos(pub(super) Arc<Context>);
 
 /// What all operations share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Context {
     pub(super) roots: Roots,
-    pub(super) locks: Locks,
+    pub(super) locks: Arc<Locks>,
     pub(super) git: Git,
     /// Holds one folder per worktree.
     pub(super) worktrees: PathBuf,
@@ -61,6 +65,14 @@ impl Context {
     pub(super) fn user(&self, layout: &Layout) -> Plumbing<'_> {
         Plumbing::user(&self.git, layout)
     }
+
+    /// Returns the same, whose calls of git are given up when `stop` is cancelled.
+    pub(super) fn until(&self, stop: CancellationToken) -> Self {
+        Self {
+            git: self.git.until(stop),
+            ..self.clone()
+        }
+    }
 }
 
 impl Repos {
@@ -75,8 +87,8 @@ impl Repos {
         .without(&setup.state_dir);
         Self(Arc::new(Context {
             roots,
-            locks: Locks::new(setup.state_dir.join("locks")),
-            git: Git::new(setup.git, setup.env),
+            locks: Arc::new(Locks::new(setup.state_dir.join("locks"))),
+            git: Git::new(setup.processes, setup.git, setup.env),
             worktrees: setup.state_dir.join("worktrees"),
             applies: setup.state_dir.join("applies"),
             scratch: setup.state_dir.join("tmp"),

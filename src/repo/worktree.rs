@@ -16,6 +16,7 @@ use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use tokio_util::sync::CancellationToken;
 
 /// How many letters of the workflow's id a worktree's folder has; paths have limits.
 const KEY_CHARS: usize = 12;
@@ -104,9 +105,11 @@ impl Repos {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future lets the step run to its end; `clean` then finds the worktree, unchanged and unused.
+    /// Dropping the future stops git and removes what was made so far, in the background.
     pub async fn create_worktree(&self, wanted: NewWorktree) -> Result<Worktree, RepoError> {
-        self.step(|context| async move { context.create(&wanted).await })
+        let stop = CancellationToken::new();
+        let _stops_with_the_caller = stop.clone().drop_guard();
+        self.step(|context| async move { context.create(&wanted, stop).await })
             .await
     }
 
@@ -186,12 +189,17 @@ impl Repos {
 }
 
 impl Context {
-    /// Makes a worktree. What was begun is removed again when a step fails.
-    async fn create(&self, wanted: &NewWorktree) -> Result<Worktree, RepoError> {
+    /// Makes a worktree. What was begun is removed again when a step fails, or is stopped.
+    async fn create(
+        &self,
+        wanted: &NewWorktree,
+        stop: CancellationToken,
+    ) -> Result<Worktree, RepoError> {
+        let stoppable = self.until(stop);
         let layout = Layout::of(&wanted.repo)?;
-        let base = self.find_base(&wanted.repo, &layout, &wanted.base).await?;
-        let (mut record, in_use) = self.reserve(wanted, &layout, base)?;
-        match self.fill(wanted, &layout, &mut record).await {
+        let base = stoppable.find_base(&wanted.repo, &layout, &wanted.base);
+        let (mut record, in_use) = self.reserve(wanted, &layout, base.await?)?;
+        match stoppable.fill(wanted, &layout, &mut record).await {
             Ok(surroundings) => Ok(Worktree {
                 record,
                 is_sealed: false,

@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 /// By how much the wall clock may run ahead of the monotonic one before the machine is taken to have slept.
 const SLEPT: Duration = Duration::from_secs(5);
 
+/// How long committing an attempt's work may take after its deadline, or after it was stopped.
+const KEEP_LIMIT: Duration = Duration::from_secs(60);
+
 /// How an attempt ended, before it is written down.
 struct Verdict {
     stage: Stage,
@@ -154,22 +157,26 @@ impl Engine {
             run.id(),
             record.attempt
         );
-        let kept = workspace.keep(&self.repos, &message, record).await;
+        let keeping = workspace.keep(&self.repos, &message, record);
+        let kept = tokio::select! {
+            kept = keeping => kept.map_err(End::Failed),
+            end = over_keeping(&begun.live, deadline) => Err(end),
+        };
         match (kept, &mut verdict.outcome.end) {
             (Ok(()), _) => {}
-            (Err(problem), end @ End::Succeeded) => {
+            (Err(why), end @ End::Succeeded) => {
                 verdict.stage = Stage::Run;
-                *end = End::Failed(problem);
+                *end = why;
             }
             // It had failed already: what it left could not be kept either.
             (
-                Err(lost),
+                Err(End::Failed(lost) | End::TimedOut(lost)),
                 End::Failed(problem) | End::NotStarted(problem) | End::TimedOut(problem),
             ) => {
                 problem.message = format!("{}; and {}", problem.message, lost.message);
             }
-            (Err(lost), End::Cancelled) => {
-                tracing::warn!(problem = %lost, "the work of a stopped item was not committed");
+            (Err(why), _) => {
+                tracing::warn!(?why, "the work of a stopped item was not committed");
             }
         }
         verdict
@@ -202,11 +209,13 @@ impl Engine {
                 verify: None,
             };
         }
-        if let Err(problem) = workspace
-            .seal(&self.repos, !settings.setup.is_empty(), record)
-            .await
-        {
-            return Verdict::unstarted(End::NotStarted(problem));
+        let sealing = workspace.seal(&self.repos, !settings.setup.is_empty(), record);
+        let sealed = tokio::select! {
+            sealed = sealing => sealed.map_err(End::NotStarted),
+            end = over(&begun.live, deadline) => Err(end),
+        };
+        if let Err(end) = sealed {
+            return Verdict::unstarted(end);
         }
         begun.live.doing("run");
         let task = Task {
@@ -403,6 +412,29 @@ async fn over(live: &Live, deadline: Option<Instant>) -> End {
             "its time was over before it could start: the repository could not be had",
         )
         .with_hint("see what holds the repository's git lock, or give more timeout_s")),
+    }
+}
+
+/// Waits until keeping an attempt's work is to be given up, and returns what that makes of the attempt: when it is stopped
+/// meanwhile, or well after its deadline. The work of one that was stopped before gets as long.
+async fn over_keeping(live: &Live, deadline: Option<Instant>) -> End {
+    let stopped = live.cancel.is_cancelled();
+    let from = deadline.or(stopped.then(Instant::now));
+    let late = async {
+        match from {
+            Some(from) => {
+                tokio::time::sleep_until((from.max(Instant::now()) + KEEP_LIMIT).into()).await
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = live.cancel.cancelled(), if !stopped => End::Cancelled,
+        () = late => End::TimedOut(Problem::new(
+            ErrorKind::TimedOut,
+            "its work could not be committed in time; the files are in the worktree",
+        )
+        .with_hint("see whether a filter or a lock holds git up; resume_workflow commits what is there")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Real programs through a real guardian: every way a program, its children, the guardian and the server can end.
 
 mod ends;
+mod git;
 mod guardian;
 mod start;
 mod strays;

@@ -62,6 +62,7 @@ impl Place {
             config_file: self.base.join("config.toml"),
             state_dir: self.state(),
             alive: None,
+            processes: crate::support::launcher().processes,
             git: "git".into(),
             env: env(&self.base.join("home")),
         }
@@ -179,6 +180,7 @@ fn resolved(dir: &Path) -> RepoPath {
         config_file: "config.toml".into(),
         state_dir: "state".into(),
         alive: None,
+        processes: crate::support::launcher().processes,
         git: "git".into(),
         env: Vec::new(),
     };
