@@ -1,11 +1,13 @@
-//! A server that runs as a child process: its own group, its stderr kept for error messages, its end.
+//! A server that runs as a child process: its process group, the tail of its stderr, its end.
 
 use super::error::chain;
+use super::throttle::{Allowance, Throttled};
 use crate::process::{Child, Ended, Processes, Program, SpawnError, find_program};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
@@ -14,6 +16,9 @@ use tokio::time::timeout;
 
 /// How much of the end of stderr is kept, in bytes.
 const STDERR_TAIL: usize = 4096;
+
+/// How many bytes of stderr are read at once and each second; a program that writes more blocks meanwhile.
+const STDERR_RATE: (i64, i64) = (4 << 20, 1 << 20);
 
 /// Starts the servers that are child processes, so that none outlives this process, however it ends.
 #[derive(Debug, Clone)]
@@ -60,10 +65,11 @@ impl ChildGroup {
                 .map(|(name, value)| (text(name), text(value)))
                 .collect(),
         })?;
-        // std mutex: held for the copy of a few kilobytes, never across an await.
+        // The lock is held for the copy of a few kilobytes, never across an await.
         let stderr = Arc::new(Mutex::new(VecDeque::new()));
+        let limited = Throttled::new(pipes.stderr, Allowance::new(STDERR_RATE.0, STDERR_RATE.1));
         let mut drain = JoinSet::new();
-        drain.spawn(keep_tail(pipes.stderr, Arc::clone(&stderr)));
+        drain.spawn(keep_tail(limited, Arc::clone(&stderr)));
         let started = Self {
             program: child,
             stderr,
@@ -74,8 +80,8 @@ impl ChildGroup {
 
     /// Returns why the program never ran, or the end of what it wrote to stderr before it ended or, if it goes on, before
     /// a short wait ends.
-    pub(super) async fn last_words(mut self) -> String {
-        // Its pipes break before its last words were read here.
+    pub(super) async fn stderr_tail(mut self) -> String {
+        // The pipes break before the rest of stderr has been read.
         const WAIT: Duration = Duration::from_millis(500);
         if let Ok(Ended::NotSpawned(never_ran)) = timeout(WAIT, self.program.ended()).await {
             return chain(&never_ran);
@@ -83,14 +89,11 @@ impl ChildGroup {
         if timeout(WAIT, self.drain.join_next()).await.is_err() {
             tracing::debug!("the program goes on after it closed its pipes");
         }
-        let Ok(tail) = self.stderr.lock() else {
-            return String::new();
-        };
-        let bytes: Vec<u8> = tail.iter().copied().collect();
+        let bytes: Vec<u8> = self.stderr.lock().iter().copied().collect();
         String::from_utf8_lossy(&bytes).trim().to_owned()
     }
 
-    /// Waits for the end of a server whose stdin was closed; after each `grace`, asks with SIGTERM, then kills.
+    /// Waits for the end of a server whose stdin was closed; after each `grace`, sends SIGTERM, then SIGKILL.
     ///
     /// The order of the MCP specification, "Lifecycle", "Shutdown", "stdio", for the whole group.
     ///
@@ -107,7 +110,7 @@ impl ChildGroup {
         }
         self.program.kill();
         if timeout(grace, self.program.ended()).await.is_err() {
-            tracing::debug!("the program takes long to die; its guardian sees to it");
+            tracing::debug!("the program has not ended yet; its guardian kills it");
         }
     }
 }
@@ -115,7 +118,7 @@ impl ChildGroup {
 async fn keep_tail(mut stream: impl AsyncRead + Unpin, tail: Arc<Mutex<VecDeque<u8>>>) {
     let mut buffer = [0; 1024];
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-        let Ok(mut tail) = tail.lock() else { return };
+        let mut tail = tail.lock();
         tail.extend(&buffer[..count]);
         let excess = tail.len().saturating_sub(STDERR_TAIL);
         tail.drain(..excess);

@@ -1,7 +1,6 @@
-//! What can go wrong between a call and its reply, by what is known about its execution.
+//! Why a call has no reply, ordered by what is known about its execution.
 
 use crate::error::{ErrorKind, Fault};
-use std::time::Duration;
 
 /// Why a call has no reply. The variant says whether the server may have executed it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,31 +67,12 @@ pub enum NotSent {
     /// The program could not be started or ended before it spoke.
     #[error("the program did not start: {0}")]
     Spawn(String),
-    /// The server failed again and again and is left alone for now.
-    #[error(
-        "it failed again and again and is left alone for now{}",
-        because(after)
-    )]
-    Resting {
-        /// How long until it is asked again; absent while one call is on its way to find out.
-        retry_in: Option<Duration>,
-        /// How it failed last.
-        after: Option<Box<ClientError>>,
-    },
     /// The deadline passed before there was a connection.
     #[error("the deadline passed before there was a connection")]
     Deadline,
     /// The client was closed.
     #[error("the client was closed")]
     Closed,
-}
-
-fn because(after: &Option<Box<ClientError>>) -> String {
-    match after.as_deref() {
-        Some(ClientError::NotSent { cause, .. }) => format!(": {cause}"),
-        Some(other) => format!(": {other}"),
-        None => String::new(),
-    }
 }
 
 /// What happened to a call that was sent.
@@ -116,18 +96,6 @@ impl ClientError {
     /// Returns whether the server certainly did not execute the call, so that repeating it cannot execute it twice.
     pub fn is_not_sent(&self) -> bool {
         matches!(self, Self::NotSent { .. })
-    }
-
-    /// Returns whether it tells against the server's health.
-    pub(super) fn tells_against_the_peer(&self) -> bool {
-        match self {
-            Self::NotSent { cause, .. } => !matches!(
-                cause,
-                NotSent::Resting { .. } | NotSent::Closed | NotSent::TooManyCalls
-            ),
-            Self::Unclear { .. } => true,
-            Self::Refused { .. } => false,
-        }
     }
 }
 
@@ -177,15 +145,6 @@ impl Fault for ClientError {
                 }
                 NotSent::Spawn(_) => {
                     "run the command by hand: it must speak MCP on its stdin and stdout"
-                }
-                NotSent::Resting { retry_in, after } => {
-                    let again = match retry_in {
-                        Some(wait) => format!("it is asked again in {} s", wait.as_secs() + 1),
-                        None => "it is being asked right now".to_owned(),
-                    };
-                    let fix = after.as_ref().and_then(|after| after.hint());
-                    let fix = fix.unwrap_or_else(|| "check_health tells its state".to_owned());
-                    return Some(format!("{fix}; {again}"));
                 }
                 NotSent::TooManyCalls | NotSent::Deadline => "try again later or allow more time",
                 NotSent::Closed => return None,

@@ -1,6 +1,7 @@
-//! Progress of calls: the listener that the server's notifications reach, and the call that listens.
+//! Progress of calls: the session's listener for notifications, and the call that listens.
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResponse, CallToolResult,
     CancelledNotificationParam, ClientCapabilities, ClientConfig, ClientRequest, Implementation,
@@ -8,7 +9,7 @@ use rmcp::model::{
 };
 use rmcp::service::{NotificationContext, Peer, PeerRequestOptions, RoleClient, ServiceError};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// One step that a server reported of a call.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,17 +18,17 @@ pub struct Step {
     pub done: f64,
     /// What `done` is at the end, where the server knows it.
     pub total: Option<f64>,
-    /// What it is at, in the server's words.
+    /// What it is doing, in the server's words.
     pub message: Option<String>,
 }
 
 /// Takes the steps of one call; called on the connection's task, so it must not block.
 pub type OnProgress = Arc<dyn Fn(Step) + Send + Sync>;
 
-/// The client's side of a session: says who it is and hands progress to the call that it belongs to.
+/// The client's side of a session: names the client and passes progress to the call that it belongs to.
 #[derive(Clone, Default)]
 pub(super) struct Listener {
-    // A std mutex: held for map operations only.
+    // Held for map operations only.
     calls: Arc<Mutex<HashMap<ProgressToken, OnProgress>>>,
 }
 
@@ -38,13 +39,9 @@ impl std::fmt::Debug for Listener {
 }
 
 impl Listener {
-    fn calls(&self) -> MutexGuard<'_, HashMap<ProgressToken, OnProgress>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hear(&self, token: ProgressToken, on_progress: OnProgress) -> Heard<'_> {
-        self.calls().insert(token.clone(), on_progress);
-        Heard {
+    fn listen(&self, token: ProgressToken, on_progress: OnProgress) -> Listening<'_> {
+        self.calls.lock().insert(token.clone(), on_progress);
+        Listening {
             listener: self,
             token,
         }
@@ -64,7 +61,7 @@ impl rmcp::ClientHandler for Listener {
         params: ProgressNotificationParam,
         _: NotificationContext<RoleClient>,
     ) {
-        let call = self.calls().get(&params.progress_token).cloned();
+        let call = self.calls.lock().get(&params.progress_token).cloned();
         if let Some(on_progress) = call {
             on_progress(Step {
                 done: params.progress,
@@ -76,18 +73,18 @@ impl rmcp::ClientHandler for Listener {
 }
 
 /// A call's entry; dropping it takes it out.
-struct Heard<'a> {
+struct Listening<'a> {
     listener: &'a Listener,
     token: ProgressToken,
 }
 
-impl Drop for Heard<'_> {
+impl Drop for Listening<'_> {
     fn drop(&mut self) {
-        self.listener.calls().remove(&self.token);
+        self.listener.calls.lock().remove(&self.token);
     }
 }
 
-/// Tells the server, when dropped before [`Self::answered`], that nobody waits for the answer any more.
+/// Cancels the remote request when dropped before [`Self::answered`].
 struct Waiting<'a> {
     peer: &'a Peer<RoleClient>,
     id: Option<RequestId>,
@@ -104,16 +101,16 @@ impl Drop for Waiting<'_> {
         let Some(id) = self.id.take() else { return };
         let why = "the caller gave it up".to_owned();
         let params = CancelledNotificationParam::new(Some(id), Some(why));
-        // Putting it into the session's queue takes one poll; nobody waits for it to be on the wire.
+        // Queueing it takes one poll; waiting until it is sent is not possible in `drop`.
         let _queued = self.peer.notify_cancelled(params).now_or_never();
     }
 }
 
-/// Calls a tool once and hears its progress. rmcp's own call does not tell the progress token that it made.
+/// Calls a tool once and listens to its progress; rmcp's own call does not return the progress token that it made.
 ///
 /// # Cancel safety
 ///
-/// When dropped, the server is told with `notifications/cancelled`.
+/// When dropped, the remote request is cancelled with `notifications/cancelled`.
 pub(super) async fn call_tool(
     peer: &Peer<RoleClient>,
     listener: &Listener,
@@ -124,7 +121,7 @@ pub(super) async fn call_tool(
     let handle = peer
         .send_cancellable_request(request, PeerRequestOptions::no_options())
         .await?;
-    let _heard = listener.hear(handle.progress_token.clone(), on_progress);
+    let _listening = listener.listen(handle.progress_token.clone(), on_progress);
     let waiting = Waiting {
         peer,
         id: Some(handle.id.clone()),

@@ -32,12 +32,11 @@ pub struct McpTool {
 }
 
 impl McpTool {
-    /// Makes the worker kind `kind` of the tool; its calls are not held back by the client's breaker, so that tasks that
-    /// take too long say nothing about the next one.
+    /// Returns the worker kind `kind` of the tool.
     pub fn new(kind: &str, client: &McpClient, tool: &str, arguments: &Map<String, Value>) -> Self {
         Self {
             kind: kind.to_owned(),
-            client: client.unguarded(),
+            client: client.clone(),
             tool: tool.to_owned(),
             arguments: arguments.clone(),
         }
