@@ -124,13 +124,13 @@ impl Servers for Peers {
     fn buddy(&mut self, name: &str, config: &SessionBuddyConfig) -> BuddyTasks {
         let server = config.server.clone().or_else(|| self.memory.clone());
         let server = server.expect("a checked config names a server for every session-buddy kind");
-        let client = self.session_buddy(&server).client.client().unguarded();
+        let client = self.session_buddy(&server).client.client().clone();
         self.kinds.insert(name.to_owned(), server);
         BuddyTasks(TaskPool::new(client, name))
     }
 }
 
-/// Hands tasks to a pool inside a Session-Buddy, which says that they are done and nothing else.
+/// Runs tasks in a pool inside a Session-Buddy.
 pub(super) struct BuddyTasks(TaskPool);
 
 impl Remote for BuddyTasks {
@@ -154,12 +154,7 @@ impl Remote for BuddyTasks {
                 return (end, String::new());
             }
             match self.0.execute(prompt, deadline).await {
-                Ok(worker) => {
-                    let text = format!(
-                        "Session-Buddy says that its worker {worker} executed the task. It returns no output of tasks."
-                    );
-                    (End::Succeeded, text)
-                }
+                Ok(output) => (End::Succeeded, output),
                 Err(PeerError::Down(error) | PeerError::Unclear(error)) => {
                     (end_of(&error), String::new())
                 }

@@ -1,113 +1,38 @@
-//! The handle: discovers which front door answers and speaks its language.
+//! The handle: finds out which front door answers, calls its tools, and reads its refusals.
 
-use super::content::{Marker, fold, prepare};
-use super::default_door::{self, Freshness, Preview};
+use super::content::{fold, prepare};
+use super::default_door::{self, Freshness};
+use super::door::{Door, PeerInfo};
 use super::error::PeerError;
-use super::full_door;
+use super::item::{Outgoing, PeerItem};
+use super::preview::Preview;
 use crate::mcp_client::{CallReply, McpClient};
+use crate::resilience::{Backoff, Breaker};
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
-/// Which of the two servers that Session-Buddy installs is answering.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
-    /// What `session-buddy start` gives: reflections.
-    Default,
-    /// The full tool profile: conversations.
-    Full,
-}
-
-/// Who answers, and what it offers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerInfo {
-    /// The front door.
-    pub door: Door,
-    /// How many tools it has.
-    pub tools: usize,
-    /// The version it gives in the handshake; observed to be that of its framework, not Session-Buddy's own.
-    pub version: Option<String>,
-}
-
-/// A memory on its way out; its text is redacted already.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outgoing {
-    /// Which memory it is.
-    pub marker: Marker,
-    /// What it says, at any length.
-    pub text: String,
-    /// Its tags.
-    pub tags: Vec<String>,
-}
-
-/// What the peer made of a memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// The peer's own id, where it tells one.
-    pub peer_id: Option<String>,
-    /// Whether the peer has the beginning of the text only.
-    pub cut: bool,
-}
-
-/// A memory that a search found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PeerHit {
-    /// Which of our memories it is; absent for the peer's own.
-    pub marker: Option<Marker>,
-    /// What it says, as much of it as the peer shows, on one line.
-    pub text: String,
-    /// The share of the query's words that the shown text holds, 0 to 1; the peer gives no score of its own.
-    pub score: Option<f64>,
-    /// Whether the text is longer than what is shown.
-    pub truncated: bool,
-}
-
-/// One item of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerItem {
-    /// The peer's id, where the listing tells it.
-    pub id: Option<String>,
-    /// Its content, marker included.
-    pub content: String,
-    /// Whether that is the whole content.
-    pub whole: bool,
-}
-
-/// What the peer lists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
-    /// The items, in the peer's order.
-    pub items: Vec<PeerItem>,
-    /// Whether these are all.
-    pub complete: bool,
-}
-
-/// How often the peer has each of the memories asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Presence {
-    /// Those it does not have.
-    pub missing: Vec<Marker>,
-    /// Those it has more than once, with their number.
-    pub duplicates: Vec<(Marker, usize)>,
-}
-
-/// A handle to a Session-Buddy; clones share one session.
+/// A handle to a Session-Buddy; clones share one session and one breaker.
 #[derive(Debug, Clone)]
 pub struct SessionBuddy {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     client: McpClient,
+    breaker: Breaker<PeerError>,
     fresh: Freshness,
-    // std mutex: copied in and out, never held across an await.
-    info: Mutex<Option<Known>>,
+    /// Copied in and out, never held across an await.
+    known: Mutex<Option<Known>>,
     restarts: AtomicU64,
     /// Whether a full listing failed where searches did not: it is too large to be had in one piece.
-    unlistable: AtomicBool,
+    pub(super) unlistable: AtomicBool,
 }
 
 /// Who answered when last asked.
@@ -115,24 +40,35 @@ struct Shared {
 struct Known {
     /// The client's count of lost sessions then: a server that restarted may have become the other one.
     losses: u64,
-    info: PeerInfo,
+    door: Door,
     at: Instant,
 }
 
-/// The tool that tells how long the server is up, on both front doors.
+/// The tool of both front doors that returns how long the server is up.
 const LIVENESS: &str = "get_liveness";
 
-/// The longest query that is sent, in bytes; the peer would search for a megabyte of text and echo it.
-const MAX_QUERY: usize = 500;
+/// How many failures in a row open the breaker.
+const FAILURES: u32 = 3;
+
+/// The first and the longest rest of an open breaker.
+const REST: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 impl SessionBuddy {
-    /// Returns a handle over `client`; `seed` decides where the walk around the peer's stale search cache begins.
+    /// Returns a handle over `client`; `seed` decides where the walk around the peer's stale search cache begins, and
+    /// the breaker's jitter.
     pub fn new(client: McpClient, seed: u64) -> Self {
+        let (first, longest) = REST;
+        Self::with_rest(client, seed, first, longest)
+    }
+
+    /// Returns a handle as [`Self::new`] does, whose open breaker rests for `first` to `longest`.
+    pub fn with_rest(client: McpClient, seed: u64, first: Duration, longest: Duration) -> Self {
         Self {
             shared: Arc::new(Shared {
                 client,
+                breaker: Breaker::new(FAILURES, Backoff::new(first, longest, seed)),
                 fresh: Freshness::new(seed),
-                info: Mutex::new(None),
+                known: Mutex::new(None),
                 restarts: AtomicU64::new(0),
                 unlistable: AtomicBool::new(false),
             }),
@@ -144,7 +80,52 @@ impl SessionBuddy {
         &self.shared.client
     }
 
-    /// Returns how often the server is known to have restarted: whatever it was doing before is over. A session that it
+    /// Returns the breaker, which all background traffic and searches share. The methods of this handle do not ask it:
+    /// their callers know whether a failure counts and whether a person asked.
+    pub fn breaker(&self) -> &Breaker<PeerError> {
+        &self.shared.breaker
+    }
+
+    /// Makes a call through the breaker. One without an answer after `patience` holds back all others until it ends, so
+    /// that a peer which accepts and never answers is waited for once.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerError::Resting`] without a call, else the call's own.
+    ///
+    /// # Cancel safety
+    ///
+    /// As safe as `call`; the breaker ignores a call that was dropped.
+    pub async fn guarded<T>(
+        &self,
+        patience: Duration,
+        call: impl Future<Output = Result<T, PeerError>>,
+    ) -> Result<T, PeerError> {
+        let mut pass = match self.breaker().admit() {
+            Ok(pass) => Some(pass),
+            // A peer that refuses memories may still answer questions.
+            Err(refused) if matches!(refused.after, Some(PeerError::Retry(_))) => None,
+            Err(refused) => return Err(refused.into()),
+        };
+        let mut call = pin!(call);
+        let result = match timeout(patience, &mut call).await {
+            Ok(result) => result,
+            Err(_late) => {
+                if let Some(pass) = &mut pass {
+                    pass.suspect();
+                }
+                call.await
+            }
+        };
+        match (pass, &result) {
+            (Some(pass), Err(error)) if error.is_about_the_peer() => pass.failed(error.clone()),
+            (Some(pass), _) => pass.succeeded(),
+            (None, _) => {}
+        }
+        result
+    }
+
+    /// Returns how often the server is known to have restarted, which ended whatever it was doing. A session that it
     /// only forgot does not count.
     pub fn restarts(&self) -> u64 {
         self.shared.restarts.load(Ordering::Acquire)
@@ -160,144 +141,69 @@ impl SessionBuddy {
         let client = &self.shared.client;
         let tools = client.list_tools(deadline).await?;
         let has = |name: &str| tools.iter().any(|tool| tool.name == name);
-        let door = if has(full_door::SEARCH) && has(full_door::STORE) {
-            Door::Full
-        } else if has(default_door::SEARCH) && has(default_door::STORE) {
-            Door::Default
-        } else {
-            return Err(PeerError::NotSessionBuddy(format!(
-                "none of its {} tools stores memories",
-                tools.len()
-            )));
+        let Some(door) = Door::of(has) else {
+            let text = format!("none of its {} tools stores memories", tools.len());
+            return Err(PeerError::NotSessionBuddy(text));
         };
-        let info = PeerInfo {
+        self.note(door, has(LIVENESS), deadline).await;
+        Ok(PeerInfo {
             door,
             tools: tools.len(),
             version: client.server_info().map(|server| server.version),
-        };
-        self.note(info.clone(), has(LIVENESS), deadline).await;
-        Ok(info)
+        })
     }
 
-    /// Makes sure that there is a connection, and a server that stores memories at its other end; asks nothing where both
-    /// are known.
+    /// Connects where there is no connection, and makes sure that a server answers that stores memories. Sends nothing
+    /// where both are known.
     ///
     /// # Errors
     ///
     /// Those of [`SessionBuddy::probe`], none of them unclear.
-    pub async fn meet(&self, deadline: Instant) -> Result<(), PeerError> {
+    pub async fn connect(&self, deadline: Instant) -> Result<(), PeerError> {
         self.door(deadline).await.map(drop)
     }
 
-    /// Keeps who answers; where the session was lost since it was last asked, finds out whether the server restarted.
-    async fn note(&self, info: PeerInfo, tells_uptime: bool, deadline: Instant) {
+    /// Keeps who answers; where the session was lost since the last time, finds out whether the server restarted.
+    async fn note(&self, door: Door, has_uptime: bool, deadline: Instant) {
         let losses = self.shared.client.losses();
-        let before = self.known().clone();
+        let before = self.shared.known.lock().clone();
         if let Some(before) = before
             && before.losses != losses
-            && tells_uptime
+            && has_uptime
         {
             let up = self.uptime(deadline).await;
             if up.is_some_and(|up| up < before.at.elapsed()) {
                 self.shared.restarts.fetch_add(1, Ordering::AcqRel);
             }
         }
-        *self.known() = Some(Known {
+        *self.shared.known.lock() = Some(Known {
             losses,
-            info,
+            door,
             at: Instant::now(),
         });
     }
 
-    /// Returns how long the server is up; nothing where it does not tell.
+    /// Returns how long the server is up; none where it does not say.
     async fn uptime(&self, deadline: Instant) -> Option<Duration> {
         let reply = self.call(LIVENESS, Map::new(), deadline).await.ok()?;
         let seconds = reply.structured?.get("uptime_seconds")?.as_f64()?;
         Duration::try_from_secs_f64(seconds).ok()
     }
 
-    /// Stores one memory.
+    /// Stores one memory, the beginning of it where it is long.
     ///
     /// # Errors
     ///
-    /// [`PeerError`], which says whether it may have been stored all the same.
-    pub async fn store(&self, item: &Outgoing, deadline: Instant) -> Result<Stored, PeerError> {
+    /// [`PeerError`], whose variant says whether it may have been stored all the same.
+    pub async fn store(&self, item: &Outgoing, deadline: Instant) -> Result<(), PeerError> {
         let door = self.door(deadline).await?;
-        let prepared = prepare(&item.marker, &item.text);
-        let (tool, arguments) = match door {
-            Door::Default => (
-                default_door::STORE,
-                default_door::store_arguments(&prepared.content, &item.marker, &item.tags),
-            ),
-            Door::Full => (
-                full_door::STORE,
-                full_door::store_arguments(&prepared.content, &item.marker, &item.tags),
-            ),
-        };
+        let content = prepare(&item.marker, &item.text);
+        let (tool, arguments) = door.store(&content, &item.marker, &item.tags);
         let reply = self.call(tool, arguments, deadline).await?;
-        let peer_id = match door {
-            Door::Default => default_door::is_stored(&reply).then_some(None),
-            Door::Full => full_door::stored_id(&reply),
-        };
-        match peer_id {
-            Some(peer_id) => Ok(Stored {
-                peer_id,
-                cut: prepared.cut,
-            }),
-            None => Err(self.refusal(&reply)),
+        match door.is_stored(&reply) {
+            true => Ok(()),
+            false => Err(self.refusal(&reply)),
         }
-    }
-
-    /// Searches the peer's memories, ours and its own, and gives the best `limit`.
-    ///
-    /// The default front door knows one exact substring in the given letter case only; it is asked for all words in
-    /// their order and for the longest ones alone.
-    ///
-    /// # Errors
-    ///
-    /// [`PeerError`]; nothing is changed by a search.
-    pub async fn search(
-        &self,
-        query: &str,
-        limit: usize,
-        deadline: Instant,
-    ) -> Result<Vec<PeerHit>, PeerError> {
-        let folded = fold(query);
-        let query = &folded[..folded.floor_char_boundary(MAX_QUERY)];
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        let found = match self.door(deadline).await? {
-            Door::Full if query.is_empty() => Vec::new(),
-            Door::Full => self.ask_full(query, full_door::MAX_LIMIT, deadline).await?,
-            Door::Default => {
-                let asked = default_door::patterns(query);
-                let answers = asked
-                    .iter()
-                    .map(|pattern| self.ask_default(pattern, limit, deadline));
-                futures_util::future::try_join_all(answers).await?.concat()
-            }
-        };
-        Ok(ranked(query, found, limit))
-    }
-
-    /// Returns whether the peer has the memory.
-    ///
-    /// # Errors
-    ///
-    /// [`PeerError`]; nothing is changed by asking.
-    pub async fn is_there(&self, marker: &Marker, deadline: Instant) -> Result<bool, PeerError> {
-        // Markers inside texts are escaped, so that only the memory itself holds this text; a few more are asked for
-        // because a duplicate or another writer's quote may come first.
-        const ENOUGH: usize = 20;
-        let term = marker.to_string();
-        let found = match self.door(deadline).await? {
-            Door::Default => self.ask_default(&term, ENOUGH, deadline).await?,
-            Door::Full => self.ask_full(&term, ENOUGH, deadline).await?,
-        };
-        Ok(found
-            .iter()
-            .any(|item| item.marker.as_ref() == Some(marker)))
     }
 
     /// Lists what the peer has: on the default front door everything with its whole content; on the full one, which
@@ -306,148 +212,31 @@ impl SessionBuddy {
     /// # Errors
     ///
     /// [`PeerError`]; nothing is changed by asking.
-    pub async fn list_all(&self, deadline: Instant) -> Result<Listing, PeerError> {
+    pub async fn list_all(&self, deadline: Instant) -> Result<Vec<PeerItem>, PeerError> {
         match self.door(deadline).await? {
             Door::Default => {
                 let arguments = default_door::list_arguments();
                 let reply = self.call(default_door::LIST, arguments, deadline).await?;
-                let items = default_door::listing(&reply).ok_or_else(|| self.refusal(&reply))?;
-                Ok(Listing {
-                    items,
-                    complete: true,
-                })
+                default_door::listing(&reply).ok_or_else(|| self.refusal(&reply))
             }
-            Door::Full => {
-                let found = self
-                    .ask_full("[mv:", full_door::MAX_LIMIT, deadline)
-                    .await?;
-                Ok(Listing {
-                    complete: found.len() < full_door::MAX_LIMIT,
-                    items: found.into_iter().filter_map(as_item).collect(),
-                })
+            door @ Door::Full => {
+                let found = self.ask(door, "[mv:", door.most(), deadline).await?;
+                Ok(found.into_iter().filter_map(Preview::into_item).collect())
             }
         }
     }
 
-    /// Finds out which of `markers` the peer lacks or has more than once: by one listing on the default front door, by
-    /// as few searches as possible on the full one and where the listing is too large to be had.
-    ///
-    /// # Errors
-    ///
-    /// [`PeerError`]; nothing is changed by asking.
-    pub async fn presence(
-        &self,
-        markers: &[Marker],
-        deadline: Instant,
-    ) -> Result<Presence, PeerError> {
-        if markers.is_empty() {
-            return Ok(Presence::default());
-        }
-        let counts = match self.door(deadline).await? {
-            Door::Default => self.count_default(markers, deadline).await?,
-            Door::Full => self.count_by_search(Door::Full, markers, deadline).await?,
-        };
-        let mut presence = Presence::default();
-        for marker in markers {
-            match counts.get(marker).copied().unwrap_or(0) {
-                0 => presence.missing.push(marker.clone()),
-                1 => {}
-                many => presence.duplicates.push((marker.clone(), many)),
-            }
-        }
-        Ok(presence)
-    }
-
-    async fn count_default(
-        &self,
-        markers: &[Marker],
-        deadline: Instant,
-    ) -> Result<HashMap<Marker, usize>, PeerError> {
-        if !self.shared.unlistable.load(Ordering::Acquire) {
-            match self.list_all(deadline).await {
-                Ok(listing) => {
-                    let items = listing.items.iter();
-                    return Ok(count(items.filter_map(|item| {
-                        Marker::split(&item.content).map(|(marker, _)| marker)
-                    })));
-                }
-                Err(PeerError::Unclear(_) | PeerError::Retry(_)) => {}
-                Err(other) => return Err(other),
-            }
-        }
-        let counts = self
-            .count_by_search(Door::Default, markers, deadline)
-            .await?;
-        // Searches answer, so it is the listing that cannot be had, now and later: it only grows.
-        self.shared.unlistable.store(true, Ordering::Release);
-        Ok(counts)
-    }
-
-    /// Counts `markers` by searching for beginnings of their ids, a longer one wherever a search is full.
-    async fn count_by_search(
+    /// Searches for one text as the front door does it.
+    pub(super) async fn ask(
         &self,
         door: Door,
-        markers: &[Marker],
-        deadline: Instant,
-    ) -> Result<HashMap<Marker, usize>, PeerError> {
-        let full = match door {
-            Door::Default => default_door::MANY,
-            Door::Full => full_door::MAX_LIMIT,
-        };
-        let mut counts = HashMap::new();
-        let mut open: Vec<(String, Vec<Marker>)> = vec![(String::new(), markers.to_vec())];
-        while let Some((prefix, wanted)) = open.pop() {
-            if wanted.is_empty() {
-                continue;
-            }
-            let term = if prefix.is_empty() {
-                "[mv:".to_owned()
-            } else {
-                format!(":{prefix}")
-            };
-            let found = match door {
-                Door::Default => self.ask_default(&term, full, deadline).await?,
-                Door::Full => self.ask_full(&term, full, deadline).await?,
-            };
-            const ULID_CHARS: usize = 26;
-            if found.len() < full || prefix.len() == ULID_CHARS {
-                let seen = count(found.into_iter().filter_map(|item| item.marker));
-                counts.extend(wanted.into_iter().filter_map(|marker| {
-                    let times = seen.get(&marker).copied()?;
-                    Some((marker, times))
-                }));
-                continue;
-            }
-            let mut branches: HashMap<String, Vec<Marker>> = HashMap::new();
-            for marker in wanted {
-                let next = marker.id.to_string()[..=prefix.len()].to_owned();
-                branches.entry(next).or_default().push(marker);
-            }
-            open.extend(branches);
-        }
-        Ok(counts)
-    }
-
-    async fn ask_default(
-        &self,
-        pattern: &str,
+        text: &str,
         limit: usize,
         deadline: Instant,
     ) -> Result<Vec<Preview>, PeerError> {
-        let arguments = self.shared.fresh.arguments(pattern, limit);
-        let reply = self.call(default_door::SEARCH, arguments, deadline).await?;
-        default_door::previews(&reply).ok_or_else(|| self.refusal(&reply))
-    }
-
-    async fn ask_full(
-        &self,
-        query: &str,
-        limit: usize,
-        deadline: Instant,
-    ) -> Result<Vec<Preview>, PeerError> {
-        let arguments = full_door::search_arguments(query, limit);
-        let reply = self.call(full_door::SEARCH, arguments, deadline).await?;
-        full_door::previews(&reply).ok_or_else(|| self.refusal(&reply))
+        let (tool, arguments) = door.search(text, limit, &self.shared.fresh);
+        let reply = self.call(tool, arguments, deadline).await?;
+        door.previews(&reply).ok_or_else(|| self.refusal(&reply))
     }
 
     async fn call(
@@ -459,31 +248,21 @@ impl SessionBuddy {
         Ok(self.shared.client.call(tool, arguments, deadline).await?)
     }
 
-    async fn door(&self, deadline: Instant) -> Result<Door, PeerError> {
+    /// Returns the front door that answers; asks where the session was lost since it was last known.
+    pub(super) async fn door(&self, deadline: Instant) -> Result<Door, PeerError> {
         let losses = self.shared.client.losses();
-        let known = self.known().clone();
+        let known = self.shared.known.lock().clone();
         match known {
-            Some(known) if known.losses == losses => Ok(known.info.door),
-            _ => self
-                .probe(deadline)
-                .await
-                .map(|info| info.door)
-                .map_err(|error| match error {
-                    // Listing tools changes nothing, so whatever was to follow it was not sent.
-                    PeerError::Unclear(error) => PeerError::Down(error),
-                    other => other,
-                }),
+            Some(known) if known.losses == losses => Ok(known.door),
+            // Listing tools changes nothing, so whatever was to follow it was not sent.
+            _ => match self.probe(deadline).await {
+                Err(PeerError::Unclear(error)) => Err(PeerError::Down(error)),
+                probed => Ok(probed?.door),
+            },
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
-        self.shared
-            .info
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads an answer that is not success.
+    /// Returns what an answer means that is no success.
     fn refusal(&self, reply: &CallReply) -> PeerError {
         let structured = reply.structured.as_ref();
         let message = structured.and_then(|body| body.get("message")?.as_str());
@@ -492,7 +271,7 @@ impl SessionBuddy {
         let has = |part: &str| text.contains(part);
         if has("Unknown tool") {
             // The other front door may have taken this one's place.
-            *self.known() = None;
+            *self.shared.known.lock() = None;
             return PeerError::Retry(said);
         }
         let permanent = reply.is_error
@@ -507,48 +286,4 @@ impl SessionBuddy {
             PeerError::Retry(said)
         }
     }
-}
-
-fn count(markers: impl Iterator<Item = Marker>) -> HashMap<Marker, usize> {
-    let mut counts = HashMap::new();
-    for marker in markers {
-        *counts.entry(marker).or_default() += 1;
-    }
-    counts
-}
-
-fn as_item(preview: Preview) -> Option<PeerItem> {
-    Some(PeerItem {
-        id: None,
-        content: format!("{} {}", preview.marker?, preview.text),
-        whole: !preview.truncated,
-    })
-}
-
-/// Merges what several questions found, best match first, the peer's own order (newest first) among equals.
-fn ranked(query: &str, found: Vec<Preview>, limit: usize) -> Vec<PeerHit> {
-    let words: Vec<String> = query.split_whitespace().map(str::to_lowercase).collect();
-    let mut seen = std::collections::HashSet::new();
-    let mut hits: Vec<PeerHit> = found
-        .into_iter()
-        .filter(|item| seen.insert((item.marker.clone(), item.text.clone())))
-        .map(|item| PeerHit {
-            score: share(&words, &item.text),
-            marker: item.marker,
-            text: item.text,
-            truncated: item.truncated,
-        })
-        .collect();
-    hits.sort_by(|a, b| b.score.unwrap_or(0.0).total_cmp(&a.score.unwrap_or(0.0)));
-    hits.truncate(limit);
-    hits
-}
-
-fn share(words: &[String], text: &str) -> Option<f64> {
-    if words.is_empty() {
-        return None;
-    }
-    let text = text.to_lowercase();
-    let held = words.iter().filter(|word| text.contains(*word)).count();
-    Some(held as f64 / words.len() as f64)
 }

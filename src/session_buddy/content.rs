@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 /// The longest content that is sent, in bytes; above 10,000 the server cuts it by characters and marks it.
 pub(super) const MAX_BYTES: usize = 9_900;
-/// Told at the end of a content that was cut.
+/// The end of a content that was cut.
 const CUT: &str = " [cut by mahavishnu]";
 
 /// Which of our memories an item is.
@@ -42,34 +42,20 @@ impl Marker {
     }
 }
 
-/// A content that Session-Buddy takes as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prepared {
-    /// The marker and the text.
-    pub content: String,
-    /// Whether text was cut off to keep it small enough.
-    pub cut: bool,
-}
-
-/// Writes a memory's text so that the server has nothing to rewrite and nobody can mistake it for something else.
+/// Returns a memory as Session-Buddy stores it unchanged, with the beginning of a long text.
 ///
 /// Folded to one line; marker-shaped text escaped; what the server's memory guard would redact (secrets, e-mail
 /// addresses, telephone, card and social security numbers) redacted here already, with the same words, so that both
 /// front doors store the same; long bare numbers, which that guard takes for telephone numbers, split by `_`.
-pub fn prepare(marker: &Marker, text: &str) -> Prepared {
+pub fn prepare(marker: &Marker, text: &str) -> String {
     // A long text is cut before the costly part; the rest of the room is for what that part adds.
     let head = cut_at(text, 2 * MAX_BYTES);
     let folded = split_numbers(&redact(&escape_markers(&fold(head))));
     let whole = format!("{marker} {folded}");
     if whole.len() <= MAX_BYTES && head.len() == text.len() {
-        return Prepared {
-            content: whole,
-            cut: false,
-        };
+        return whole;
     }
-    let mut content = cut_at(&whole, MAX_BYTES - CUT.len()).trim_end().to_owned();
-    content.push_str(CUT);
-    Prepared { content, cut: true }
+    format!("{}{CUT}", cut_at(&whole, MAX_BYTES - CUT.len()).trim_end())
 }
 
 fn cut_at(text: &str, max_bytes: usize) -> &str {
@@ -162,7 +148,7 @@ mod tests {
     }
 
     fn prepared(text: &str) -> String {
-        prepare(&marker(), text).content
+        prepare(&marker(), text)
     }
 
     #[test]
@@ -221,10 +207,9 @@ mod tests {
     fn a_long_text_is_cut_between_characters_and_says_so() {
         for text in ["é".repeat(6_000), "x".repeat(10 << 20)] {
             let cut = prepare(&marker(), &text);
-            assert!(cut.cut && cut.content.len() <= MAX_BYTES);
-            assert!(cut.content.ends_with(CUT));
+            assert!(cut.len() <= MAX_BYTES && cut.ends_with(CUT));
         }
-        assert!(!prepare(&marker(), &"x".repeat(9_000)).cut);
+        assert!(!prepare(&marker(), &"x".repeat(9_000)).ends_with(CUT));
     }
 
     proptest! {

@@ -1,15 +1,17 @@
 //! The default front door: `store_reflection`, `search_by_concept`, `fingerprint_search`.
 
-use super::client::PeerItem;
 use super::content::{Marker, compiled, fold};
+use super::item::PeerItem;
+use super::preview::{self, Preview, object};
 use crate::mcp_client::CallReply;
 use regex::Regex;
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const STORE: &str = "store_reflection";
+/// The beginning of the answer to a successful store.
+pub(super) const STORED: &str = "💾 Reflection stored successfully!";
 pub(super) const SEARCH: &str = "search_by_concept";
 pub(super) const LIST: &str = "fingerprint_search";
 /// The most items that one search is asked for; that many take some 300 KB.
@@ -34,11 +36,7 @@ pub(super) fn store_arguments(
     object(json!({"content": content, "tags": tags}))
 }
 
-pub(super) fn is_stored(reply: &CallReply) -> bool {
-    !reply.is_error && reply.text.starts_with("💾 Reflection stored successfully!")
-}
-
-/// Queries that the server has not seen yet: it keeps what it once found for 7 days and never looks again.
+/// Queries that the server has not seen yet: it caches a non-empty answer for 7 days, and later stores do not change it.
 ///
 /// Its key is the lower-cased query and the limit; a `%` more at either end and a limit a little higher change the key
 /// and not the meaning. The space of 409,600 variants is walked from a random start, so that within one process none
@@ -69,7 +67,7 @@ impl Freshness {
 /// Returns the LIKE patterns that together find what a person means by `query`: the server itself knows one exact
 /// substring only.
 ///
-/// All words in their order, and each of the longest words alone; which items hold most of them is for the caller to see.
+/// All words in their order, and each of the longest words alone; the caller ranks the items by how many they hold.
 pub(super) fn patterns(query: &str) -> Vec<String> {
     const MAX_WORDS: usize = 4;
     let words: Vec<&str> = query.split_whitespace().collect();
@@ -81,35 +79,6 @@ pub(super) fn patterns(query: &str) -> Vec<String> {
         patterns.extend(longest.into_iter().take(MAX_WORDS).map(str::to_owned));
     }
     patterns
-}
-
-/// An item as a search shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Preview {
-    pub(super) marker: Option<Marker>,
-    pub(super) text: String,
-    pub(super) truncated: bool,
-}
-
-impl Preview {
-    /// Reads what is shown of one item: at most `shown` characters, the last three of them dots where it was cut.
-    pub(super) fn of(shown: &str, longest: usize) -> Self {
-        let truncated = shown.ends_with("...") && shown.chars().count() >= longest;
-        let (marker, text) = match Marker::split(shown) {
-            Some((marker, text)) => (Some(marker), text),
-            None => (None, shown),
-        };
-        let text = if truncated {
-            text.trim_end_matches("...")
-        } else {
-            text
-        };
-        Self {
-            marker,
-            text: fold(text),
-            truncated,
-        }
-    }
 }
 
 /// Returns the items of a search's answer, or nothing when it is not one.
@@ -129,41 +98,7 @@ pub(super) fn previews(reply: &CallReply) -> Option<Vec<Preview>> {
     };
     let body = &reply.text[count.get(0)?.end()..];
     let count = count[1].parse().ok()?;
-    let shown = items(body, &ITEM, count);
-    Some(
-        shown
-            .into_iter()
-            .map(|item| Preview::of(item, PREVIEW_CHARS))
-            .collect(),
-    )
-}
-
-/// Returns the texts of the numbered items of a listing of `count` items.
-///
-/// An item may hold line breaks and lines that look like items. A true item has a number up to `count` that no other true
-/// item has, so a number that comes twice belongs to a forger at least once: none of its items is taken.
-pub(super) fn items<'a>(body: &'a str, shape: &Regex, count: usize) -> Vec<&'a str> {
-    let heads: Vec<(usize, usize, usize)> = shape
-        .captures_iter(body)
-        .filter_map(|found| {
-            let whole = found.get(0)?;
-            let number = found[1].parse().ok()?;
-            (1..=count)
-                .contains(&number)
-                .then_some((number, whole.start(), whole.end()))
-        })
-        .collect();
-    let mut seen: HashMap<usize, usize> = HashMap::new();
-    for (number, ..) in &heads {
-        *seen.entry(*number).or_default() += 1;
-    }
-    let ends = heads.iter().skip(1).map(|head| head.1).chain([body.len()]);
-    heads
-        .iter()
-        .zip(ends)
-        .filter(|((number, ..), _)| seen.get(number) == Some(&1))
-        .map(|((_, _, start), end)| body[*start..end].trim_end())
-        .collect()
+    Some(preview::previews(body, &ITEM, count, PREVIEW_CHARS))
 }
 
 /// Returns the arguments that make `fingerprint_search` list every reflection.
@@ -186,18 +121,9 @@ pub(super) fn listing(reply: &CallReply) -> Option<Vec<PeerItem>> {
             Some(PeerItem {
                 id: item.get("id")?.as_str().map(str::to_owned),
                 content: item.get("content")?.as_str()?.to_owned(),
-                whole: true,
             })
         })
         .collect()
-}
-
-/// Returns the members of a JSON object literal.
-pub(super) fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(members) => members,
-        _ => Map::new(),
-    }
 }
 
 #[cfg(test)]
@@ -214,24 +140,6 @@ mod tests {
 
     const HEAD: &str =
         "🧠 Searching for concept: 'zebra'\n==================================================\n";
-
-    #[test]
-    fn only_its_own_prefix_is_success() {
-        let stored = "💾 Reflection stored successfully!\n📝 Content: Alpha\n🏷️ Tags: pool:p1\n📅 Stored: 2026-11-23 22:45:39";
-        assert!(is_stored(&reply(stored)));
-        assert!(!is_stored(&CallReply {
-            is_error: true,
-            ..reply(stored)
-        }));
-        for other in [
-            "❌ Validation error: Store reflection - content cannot be empty",
-            "Error storing reflection: IO Error: Could not set lock on file \"x\"",
-            "",
-            "ok 💾 Reflection stored successfully!",
-        ] {
-            assert!(!is_stored(&reply(other)), "{other}");
-        }
-    }
 
     #[test]
     fn a_search_answer_is_read() {

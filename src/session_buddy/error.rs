@@ -2,6 +2,8 @@
 
 use crate::error::{ErrorKind, Fault};
 use crate::mcp_client::{ClientError, Unclear};
+use crate::resilience::Refused;
+use std::time::Duration;
 
 /// Why Session-Buddy did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,12 +20,36 @@ pub enum PeerError {
     /// It was not reached, so the item was certainly not taken.
     #[error("session-buddy is down")]
     Down(#[source] ClientError),
+    /// It failed again and again, or has not answered for long, so that it is not called for now.
+    #[error("session-buddy is left alone for now{}", because(after.as_deref()))]
+    Resting {
+        /// How long until it is called again; absent while one call is in flight to find out.
+        retry_in: Option<Duration>,
+        /// How it failed last.
+        after: Option<Box<PeerError>>,
+    },
     /// It answers, but its database is held by another process, so that no item can be taken.
     #[error("session-buddy cannot use its database: {0}")]
     Locked(String),
     /// What answers there is an MCP server of another sort, so that no item can be taken.
     #[error("what answers is not a Session-Buddy: {0}")]
     NotSessionBuddy(String),
+}
+
+fn because(after: Option<&PeerError>) -> String {
+    match after {
+        Some(error) => format!(", because it keeps failing: {}", error.problem().message),
+        None => ": a call to it has not been answered for long".to_owned(),
+    }
+}
+
+impl From<Refused<PeerError>> for PeerError {
+    fn from(refused: Refused<PeerError>) -> Self {
+        Self::Resting {
+            retry_in: refused.retry_in,
+            after: refused.after.map(Box::new),
+        }
+    }
 }
 
 impl PeerError {
@@ -56,7 +82,9 @@ impl Fault for PeerError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Permanent(_) => ErrorKind::Failed,
-            Self::Retry(_) | Self::Locked(_) | Self::NotSessionBuddy(_) => ErrorKind::Unavailable,
+            Self::Retry(_) | Self::Locked(_) | Self::NotSessionBuddy(_) | Self::Resting { .. } => {
+                ErrorKind::Unavailable
+            }
             Self::Unclear(error) | Self::Down(error) => error.kind(),
         }
     }
@@ -68,10 +96,18 @@ impl Fault for PeerError {
                     .to_owned(),
             ),
             Self::NotSessionBuddy(_) => Some(
-                "give `[session_buddy]` in the config the url or the command of a Session-Buddy; what is kept here is sent then"
+                "set the url or the command of `[session_buddy]` in the config to a Session-Buddy; the memories kept here are sent then"
                     .to_owned(),
             ),
             Self::Unclear(error) | Self::Down(error) => error.hint(),
+            Self::Resting { retry_in, after } => {
+                let fix = after.as_ref().and_then(|after| after.hint());
+                let fix = fix.unwrap_or_else(|| "check_health shows its state".to_owned());
+                Some(match retry_in {
+                    Some(wait) => format!("{fix}; it is called again in {} s", wait.as_secs() + 1),
+                    None => format!("{fix}; one call is in flight to find out"),
+                })
+            }
             Self::Permanent(_) | Self::Retry(_) => None,
         }
     }

@@ -1,13 +1,15 @@
 //! The full front door: `store_conversation` and `search_conversations`.
 
 use super::content::{Marker, compiled};
-use super::default_door::{Preview, items, object};
+use super::preview::{self, Preview, object};
 use crate::mcp_client::CallReply;
 use regex::Regex;
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
 pub(super) const STORE: &str = "store_conversation";
+/// The beginning of the answer to a successful store.
+pub(super) const STORED: &str = "✅ Conversation stored successfully!";
 pub(super) const SEARCH: &str = "search_conversations";
 /// The most items a search gives.
 pub(super) const MAX_LIMIT: usize = 100;
@@ -24,16 +26,6 @@ pub(super) fn store_arguments(
         "project": marker.pool.as_str(),
         "metadata": {"mv": marker.id.to_string(), "tags": tags},
     }))
-}
-
-/// Returns the id the server gave, or nothing when it did not store.
-pub(super) fn stored_id(reply: &CallReply) -> Option<Option<String>> {
-    static ID: LazyLock<Regex> = LazyLock::new(|| compiled(r"Conversation ID: ([0-9a-f]{32})"));
-    let stored = !reply.is_error
-        && reply
-            .text
-            .starts_with("✅ Conversation stored successfully!");
-    stored.then(|| ID.captures(&reply.text).map(|found| found[1].to_owned()))
 }
 
 pub(super) fn search_arguments(query: &str, limit: usize) -> Map<String, Value> {
@@ -60,13 +52,8 @@ pub(super) fn previews(reply: &CallReply) -> Option<Vec<Preview>> {
     }
     let count = COUNT.captures(&reply.text)?;
     let body = &reply.text[count.get(0)?.end()..];
-    let shown = items(body, &ITEM, count[1].parse().ok()?);
-    Some(
-        shown
-            .into_iter()
-            .map(|item| Preview::of(item, PREVIEW_CHARS))
-            .collect(),
-    )
+    let count = count[1].parse().ok()?;
+    Some(preview::previews(body, &ITEM, count, PREVIEW_CHARS))
 }
 
 #[cfg(test)]
@@ -79,27 +66,6 @@ mod tests {
             text: text.to_owned(),
             structured: None,
         }
-    }
-
-    #[test]
-    fn only_its_own_prefix_is_success() {
-        let stored = "✅ Conversation stored successfully!\n\n📝 Conversation ID: e21970401dbe9d4b58cd415a2adc2430\n📁 Project: p1\n";
-        assert_eq!(
-            stored_id(&reply(stored)),
-            Some(Some("e21970401dbe9d4b58cd415a2adc2430".to_owned()))
-        );
-        for other in [
-            "❌ Content too short (minimum 10 characters)",
-            "",
-            "💾 Reflection stored successfully!",
-        ] {
-            assert_eq!(stored_id(&reply(other)), None, "{other}");
-        }
-        let failed = CallReply {
-            is_error: true,
-            ..reply(stored)
-        };
-        assert_eq!(stored_id(&failed), None);
     }
 
     #[test]

@@ -7,13 +7,18 @@
 mod client;
 mod content;
 mod default_door;
+mod door;
 mod error;
 mod full_door;
+mod item;
+mod presence;
+mod preview;
+mod search;
 mod task_pool;
 
-pub use client::{
-    Door, Listing, Outgoing, PeerHit, PeerInfo, PeerItem, Presence, SessionBuddy, Stored,
-};
-pub use content::{Marker, Prepared, prepare};
+pub use client::SessionBuddy;
+pub use content::{Marker, prepare};
+pub use door::{Door, PeerInfo};
 pub use error::PeerError;
+pub use item::{Outgoing, PeerHit, PeerItem, Presence};
 pub use task_pool::TaskPool;

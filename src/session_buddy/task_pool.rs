@@ -1,14 +1,13 @@
-//! A pool of workers inside a Session-Buddy with the full front door.
+//! A pool of workers inside a Session-Buddy.
 //!
-//! Its pools are a mock (0.23.0): a worker takes a prompt, waits a tenth of a second and says that it is done. No output
-//! of a task is ever returned, so that nothing but the fact is known of it.
+//! The pools of 0.23.0 are a mock: a worker takes a prompt, waits a tenth of a second and reports that it is done, without
+//! any output. Those of 0.36.0 answer with JSON, but their default backend is a placeholder that does no work either. So a
+//! task counts as done only where an answer has an output that a real backend made.
 
-use super::content::{compiled, fold};
+use super::content::fold;
 use super::error::PeerError;
 use crate::mcp_client::{CallReply, McpClient};
-use regex::Regex;
 use serde_json::{Map, Value, json};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -39,18 +38,18 @@ impl TaskPool {
         }
     }
 
-    /// Sees to it that the pool is there, and makes it where it is not.
+    /// Makes the pool where it is not there.
     ///
     /// # Errors
     ///
-    /// [`PeerError`]; no task has been handed over.
+    /// [`PeerError`]; no task has been sent.
     pub async fn ready(&self, deadline: Instant) -> Result<(), PeerError> {
         let mut seen = self.seen.lock().await;
         if *seen == Some(self.client.losses()) {
             return Ok(());
         }
         if !self.is_listed(deadline).await? {
-            // Its answer is an error even where the pool is made; only the list tells.
+            // Its answer is an error even where the pool is made; only the list shows that.
             self.call(CREATE, json!({"pool_id": self.name}), deadline)
                 .await?;
             if !self.is_listed(deadline).await? {
@@ -62,15 +61,16 @@ impl TaskPool {
         Ok(())
     }
 
-    /// Hands a prompt to the pool and returns the name of the worker that says it is done.
+    /// Runs a prompt in the pool and returns its output.
     ///
     /// # Errors
     ///
-    /// [`PeerError`], which says whether the task may have been executed all the same.
+    /// [`PeerError`], whose variant says whether the task may have been executed all the same. An answer without an
+    /// output is [`PeerError::Permanent`]: nothing shows that any work was done.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the server is told that nobody waits any more.
+    /// When dropped, the remote request is cancelled.
     pub async fn execute(&self, prompt: &str, deadline: Instant) -> Result<String, PeerError> {
         // A little more than is left, so that it is this side's deadline that ends it.
         let left = deadline.saturating_duration_since(Instant::now()) + MARGIN;
@@ -80,17 +80,15 @@ impl TaskPool {
             "timeout": left.as_secs_f64(),
         });
         let reply = self.call(EXECUTE, arguments, deadline).await?;
-        if let Some(worker) = executed(&reply) {
-            return Ok(worker);
-        }
-        if reply.text.ends_with("not found") {
-            // The next one makes it anew.
+        let output = output(&reply);
+        if matches!(&output, Err(PeerError::Retry(said)) if said.ends_with("not found")) {
+            // The next task makes the pool anew.
             *self.seen.lock().await = None;
         }
-        Err(refusal(&reply))
+        output
     }
 
-    /// Looks whether the server has pools at all; makes none.
+    /// Checks whether the server has pools at all; makes none.
     ///
     /// # Errors
     ///
@@ -111,7 +109,7 @@ impl TaskPool {
             other => other,
         })?;
         let pools = listed(&reply).ok_or_else(|| refusal(&reply))?;
-        Ok(pools.contains(&self.name.as_str()))
+        Ok(pools.contains(&self.name))
     }
 
     async fn call(
@@ -128,25 +126,54 @@ impl TaskPool {
     }
 }
 
-/// Returns the worker that executed the task, or nothing when the reply is no success.
-fn executed(reply: &CallReply) -> Option<String> {
-    static DONE: LazyLock<Regex> =
-        LazyLock::new(|| compiled(r"\A✅ Task executed on pool .* by worker (\S+)\s*\z"));
-    let found = DONE.captures(&reply.text).filter(|_| !reply.is_error)?;
-    Some(found[1].to_owned())
+/// Returns the output of a task.
+fn output(reply: &CallReply) -> Result<String, PeerError> {
+    let Some(body) = reply
+        .structured
+        .as_ref()
+        .filter(|body| body.get("success").is_some())
+    else {
+        return Err(match reply.text.starts_with("✅") && !reply.is_error {
+            true => no_output(),
+            false => refusal(reply),
+        });
+    };
+    let result = &body["result"];
+    let error = body["error"].as_str().or(result["error"].as_str());
+    match (error, result["response"].as_str()) {
+        (Some(""), _) => Err(PeerError::Retry(OUT_OF_TIME.to_owned())),
+        (Some(error), _) => Err(PeerError::Retry(fold(error))),
+        (None, Some(output)) if !output.is_empty() && result["backend"] != "placeholder" => {
+            Ok(output.to_owned())
+        }
+        _ => Err(no_output()),
+    }
 }
 
-/// Returns the names of the pools that run, or nothing when the reply is no list.
-fn listed(reply: &CallReply) -> Option<Vec<&str>> {
-    if reply.is_error || !reply.text.starts_with("📊 Pools (") {
+/// Returns the names of the pools that run; none where the reply is no list.
+fn listed(reply: &CallReply) -> Option<Vec<String>> {
+    if reply.is_error {
         return None;
     }
-    Some(reply.text.lines().filter_map(running).collect())
+    let rows = reply
+        .structured
+        .as_ref()
+        .and_then(|body| body["pools"].as_array());
+    if let Some(rows) = rows {
+        let running = rows.iter().filter(|row| row["running"] == true);
+        return Some(
+            running
+                .filter_map(|row| Some(row["pool_id"].as_str()?.to_owned()))
+                .collect(),
+        );
+    }
+    let is_list = reply.text.starts_with("📊 Pools (");
+    is_list.then(|| reply.text.lines().filter_map(running).collect())
 }
 
-fn running(line: &str) -> Option<&str> {
+fn running(line: &str) -> Option<String> {
     let (name, rest) = line.trim().strip_prefix("- ")?.split_once(": ")?;
-    rest.starts_with("running=True").then_some(name)
+    rest.starts_with("running=True").then(|| name.to_owned())
 }
 
 fn refusal(reply: &CallReply) -> PeerError {
@@ -155,10 +182,20 @@ fn refusal(reply: &CallReply) -> PeerError {
         return no_pools();
     }
     match said.strip_prefix("❌ Failed to execute task:") {
-        Some("") => PeerError::Retry("the task ran out of its time there".to_owned()),
+        Some("") => PeerError::Retry(OUT_OF_TIME.to_owned()),
         Some(why) => PeerError::Retry(why.trim().to_owned()),
         None => PeerError::Retry(said),
     }
+}
+
+/// What an empty error means.
+const OUT_OF_TIME: &str = "the task ran out of its time there";
+
+fn no_output() -> PeerError {
+    PeerError::Permanent(
+        "its pools returned no output of the task, so that nothing shows that it was done"
+            .to_owned(),
+    )
 }
 
 fn no_pools() -> PeerError {
@@ -179,31 +216,48 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_its_own_prefix_is_success() {
-        let done = "✅ Task executed on pool p1 by worker p1-worker-0";
-        assert_eq!(
-            executed(&reply(false, done)).as_deref(),
-            Some("p1-worker-0")
-        );
-        assert_eq!(executed(&reply(true, done)), None);
-        for other in [
-            "",
-            "❌ Failed to execute task: ",
-            "✅ Executed 7 tasks on pool p1",
-            "x ✅ Task executed on pool p1 by worker p1-worker-0",
-        ] {
-            assert_eq!(executed(&reply(false, other)), None, "{other}");
+    fn structured(body: Value) -> CallReply {
+        CallReply {
+            structured: Some(body),
+            ..reply(false, "{}")
         }
     }
 
     #[test]
-    fn a_list_names_the_pools_that_run() {
+    fn only_an_output_of_a_real_backend_is_success() {
+        let done = json!({"success": true, "result": {"response": "done", "model": "m"}});
+        assert_eq!(output(&structured(done)), Ok("done".to_owned()));
+        for body in [
+            json!({"success": true, "result": {"response": "Processed task: x", "backend": "placeholder"}}),
+            json!({"success": true, "result": {"response": null, "error": "no gateway"}}),
+            json!({"success": true, "result": {"response": ""}}),
+            json!({"success": true}),
+            json!({"success": false, "error": ""}),
+            json!({"success": false, "error": "Pool nope not found"}),
+        ] {
+            assert!(output(&structured(body.clone())).is_err(), "{body}");
+        }
+        for text in [
+            "✅ Task executed on pool p1 by worker p1-worker-0",
+            "❌ Failed to execute task: ",
+            "",
+        ] {
+            assert!(output(&reply(false, text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_names_the_running_pools() {
         let text = "📊 Pools (3 total):\n  - p1: running=True, workers=3\n  - p2: running=False, workers=3\n  - x.y-1: running=True, workers=3";
-        assert_eq!(listed(&reply(false, text)), Some(vec!["p1", "x.y-1"]));
-        assert_eq!(listed(&reply(false, "📊 Pools (0 total):\n")), Some(vec![]));
+        let names = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect());
+        assert_eq!(listed(&reply(false, text)), names(&["p1", "x.y-1"]));
+        assert_eq!(listed(&reply(false, "📊 Pools (0 total):\n")), names(&[]));
         assert_eq!(listed(&reply(true, text)), None);
         assert_eq!(listed(&reply(false, "❌ no")), None);
+        let body = json!({"success": true, "pools": [
+            {"pool_id": "p1", "running": true}, {"pool_id": "p2", "running": false}
+        ]});
+        assert_eq!(listed(&structured(body)), names(&["p1"]));
     }
 
     #[test]

@@ -59,7 +59,6 @@ impl Bench {
             store: store.clone(),
             peer: buddy.map(|buddy| (PeerName::new(PEER), buddy)),
             delivery: DeliverySettings {
-                probe_pause: (Duration::from_millis(100), Duration::from_secs(1)),
                 unclear_rest: Duration::from_secs(1),
                 look: Duration::from_millis(500),
                 ..DeliverySettings::default()
@@ -171,10 +170,9 @@ fn nobody() -> SessionBuddy {
         url: format!("http://127.0.0.1:{port}/mcp"),
         headers: Vec::new(),
     };
-    SessionBuddy::new(
-        McpClient::new(endpoint, ClientSettings::new("session_buddy")),
-        1,
-    )
+    let client = McpClient::new(endpoint, ClientSettings::new(PEER));
+    let (first, longest) = (Duration::from_millis(100), Duration::from_secs(1));
+    SessionBuddy::with_rest(client, 1, first, longest)
 }
 
 #[tokio::test]

@@ -33,7 +33,6 @@ pub(super) fn forwarder(store: &Store, buddy: SessionBuddy) -> Forwarder {
         settings: DeliverySettings {
             // The peer's death is certain here, so nothing is gained by a long rest.
             unclear_rest: Duration::from_secs(3),
-            probe_pause: (Duration::from_millis(200), Duration::from_secs(2)),
             ..DeliverySettings::default()
         },
         link: Link {

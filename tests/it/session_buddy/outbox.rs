@@ -461,7 +461,6 @@ fn quick(dir: &Path, port: u16) -> (Store, Forwarder) {
     let mut forwarder = forwarder(&store, real::buddy(port));
     forwarder.settings = DeliverySettings {
         unclear_rest: Duration::from_millis(300),
-        probe_pause: (Duration::from_millis(20), Duration::from_millis(100)),
         retry_wait: (Duration::from_millis(20), Duration::from_millis(200)),
         ..DeliverySettings::default()
     };

@@ -249,7 +249,8 @@ pub(crate) fn client(port: u16) -> McpClient {
 
 /// Returns the adapter for the server on `port`.
 pub(crate) fn buddy(port: u16) -> SessionBuddy {
-    SessionBuddy::new(client(port), rand_seed())
+    let (first, longest) = (Duration::from_millis(50), Duration::from_millis(500));
+    SessionBuddy::with_rest(client(port), rand_seed(), first, longest)
 }
 
 /// The peer remembers queries beyond one process, so each client begins elsewhere.
