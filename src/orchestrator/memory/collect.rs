@@ -89,7 +89,7 @@ impl Memories {
             false => None,
         };
         if let Some(sender) = sender {
-            sender.greet();
+            sender.connect_ahead();
         }
         let begun = Instant::now();
         let patience = self
@@ -163,7 +163,7 @@ impl Memories {
     ) -> Result<(), Problem> {
         let mut status = sender.subscribe();
         // A peer that restarted meanwhile may have lost what it had.
-        sender.look();
+        sender.check_now();
         let mut down: Option<Instant> = None;
         let least = LEAST_LOOK * u32::try_from(ids.len()).unwrap_or(u32::MAX);
         while Instant::now() < deadline {

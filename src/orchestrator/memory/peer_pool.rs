@@ -29,8 +29,9 @@ impl Collect for BuddyPool {
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Vec<NewMemory>, Problem>> {
         async move {
-            let listing = self.buddy.list_all(deadline.into_std()).await;
-            let items = listing?.items;
+            let listing = self.buddy.list_all(deadline.into_std());
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let items = self.buddy.guarded(patience, listing).await?;
             Ok(items.into_iter().map(|item| self.told(item)).collect())
         }
         .boxed()

@@ -1,9 +1,10 @@
-//! Asking the peer, through the cache: one question at a time for each query, late answers kept for the next call.
+//! Searching the peer through the cache: one search at a time for each query, late answers kept for the next call.
 
 use super::cache::{Hit, How, SearchCache};
 use crate::api::{SourceAnswer, SourceStatus};
-use crate::error::{ErrorKind, Fault, Problem};
+use crate::error::{ErrorKind, Problem};
 use crate::model::{At, PeerName};
+use crate::resilience::BreakerState;
 use crate::session_buddy::{PeerHit, SessionBuddy};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -18,6 +19,9 @@ const ASKED: usize = 50;
 
 /// How long a question may go on when nobody waits for it any more: its answer is kept for the next call.
 const LONGEST: Duration = Duration::from_secs(45);
+
+/// How long a call waits for a peer that lately failed or did not answer.
+const BRIEF: Duration = Duration::from_millis(250);
 
 /// Queries beyond this are cut before they are sent, so that they need not be kept whole either, in bytes.
 const KEY_BYTES: usize = 600;
@@ -38,7 +42,7 @@ pub(super) struct Remote {
     pub(super) tasks: TaskTracker,
     /// How long a call waits for the answer.
     pub(super) patience: Duration,
-    // Held only to copy the value in or out.
+    // Copied in and out.
     pub(super) failing_since: Arc<Mutex<Option<At>>>,
 }
 
@@ -68,14 +72,20 @@ impl Remote {
             return self.answered(hit);
         }
         let asked = self.clone();
+        let patience = match self.buddy.breaker().state() {
+            BreakerState::Closed => self.patience,
+            // Its answer, where it comes, is for the next search.
+            BreakerState::Open(_) | BreakerState::HalfOpen => self.patience.min(BRIEF),
+        };
         // Apart from the call, so that an answer that comes too late for this one is there for the next.
         let question = self.tasks.spawn(async move {
             let deadline = std::time::Instant::now() + LONGEST;
-            let load = asked.buddy.search(&key, ASKED, deadline);
-            let load = async { load.await.map_err(|error| error.problem()) };
+            let search = asked.buddy.search(&key, ASKED, deadline);
+            let search = asked.buddy.guarded(asked.patience, search);
+            let load = async { search.await.map_err(Problem::from) };
             asked.cache.get_or_load(key.clone(), load).await
         });
-        match tokio::time::timeout(self.patience, question).await {
+        match tokio::time::timeout(patience, question).await {
             Ok(Ok(Ok(hit))) => self.answered(hit),
             Ok(Ok(Err(problem))) => self.failed(SourceStatus::Failed, problem),
             Ok(Err(joined)) => {
@@ -84,7 +94,7 @@ impl Remote {
                 self.failed(SourceStatus::Failed, problem)
             }
             Err(_) => {
-                let message = format!("no answer within {} s", self.patience.as_secs_f64());
+                let message = format!("no answer within {} s", patience.as_secs_f64());
                 let problem = Problem::new(ErrorKind::TimedOut, message).with_hint(
                     "the local hits are complete; the same search later uses its answer",
                 );
@@ -98,7 +108,7 @@ impl Remote {
         let status = if cached {
             SourceStatus::Cached
         } else {
-            *self.failing() = None;
+            *self.failing_since.lock() = None;
             SourceStatus::Ok
         };
         Told {
@@ -112,7 +122,7 @@ impl Remote {
 
     fn failed(&self, status: SourceStatus, mut problem: Problem) -> Told {
         const MESSAGE_BYTES: usize = 400;
-        let since = *self.failing().get_or_insert_with(At::now);
+        let since = *self.failing_since.lock().get_or_insert_with(At::now);
         problem
             .message
             .truncate(problem.message.floor_char_boundary(MESSAGE_BYTES));
@@ -126,10 +136,6 @@ impl Remote {
                 ..SourceAnswer::new(self.name.to_string(), status)
             },
         }
-    }
-
-    fn failing(&self) -> parking_lot::MutexGuard<'_, Option<At>> {
-        self.failing_since.lock()
     }
 }
 

@@ -1,18 +1,26 @@
-//! Delivery of the outbox to a peer: take ─► send ─► acknowledge, as fast as the peer can and never twice knowingly.
+//! Copying memories to Session-Buddy: take from the outbox ─► send ─► acknowledge, each at least once and never twice
+//! knowingly.
 //!
-//! The only code that joins the store and the client. [`Pace`] decides how many calls are in flight, the breaker whether
-//! any are, [`Delivery`] drives both over the traits [`Outbox`] and [`Peer`], so that all of it runs under a paused clock
-//! without a disk or a network. Not responsible for what is put into the outbox, nor for what the peer's answers mean.
+//! "Outbox" is the store's table of what is to be sent. In the order of reading: [`forwarding`] starts everything in the
+//! background; [`Forwarder`] waits until no other server of this store sends, then runs a [`Sender`], whose loop takes
+//! entries, sends them as fast as [`Pace`] allows and writes down each outcome by [`verdict`]; [`watch`] and
+//! [`reconcile`] find out what the peer lost. The sender works over the traits [`Outbox`] and [`Peer`], so that it is
+//! tested under a paused clock without a disk or a network. Not responsible for what is put into the outbox, nor for
+//! what the peer's answers mean.
 
-mod driver;
-mod forward;
-pub(crate) mod forwarding;
+mod forwarder;
+pub(super) mod forwarding;
+mod outbox;
 mod pace;
-mod parts;
+mod peer;
+mod reconcile;
 mod send;
+mod sender;
+mod settings;
+mod status;
 mod verdict;
+mod watch;
 
-pub use driver::Delivery;
-pub use forward::{Forwarder, PeerOutbox};
-pub use pace::{Pace, Ticket};
-pub use parts::{DeliverySettings, DeliveryStatus, Link, Outbox, Peer, Undelivered};
+pub use forwarder::Forwarder;
+pub use settings::DeliverySettings;
+pub use status::{DeliveryStatus, Link};

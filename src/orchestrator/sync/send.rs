@@ -1,53 +1,51 @@
-//! One call: the question whether the peer has a memory, where it may, and its store.
+//! One entry's way to the peer: asking whether it is there, where it may be, and storing it.
 
-use super::driver::now;
 use super::pace::Ticket;
-use super::parts::Peer;
+use super::peer::Peer;
 use crate::model::OutboxEntry;
-use crate::resilience::Permit;
+use crate::panic;
+use crate::resilience::Pass;
 use crate::session_buddy::{Marker, Outgoing, PeerError};
-use futures_util::FutureExt;
-use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 /// A call that ended.
-pub(crate) struct Done {
-    pub(crate) entry: OutboxEntry,
-    pub(crate) permit: Permit,
-    pub(crate) ticket: Ticket,
-    pub(crate) result: Result<Sent, PeerError>,
-    pub(crate) took: Duration,
-    /// When; that is noticed later where the store was waited for meanwhile.
-    pub(crate) ended: Instant,
+pub(super) struct Done {
+    pub(super) entry: OutboxEntry,
+    pub(super) pass: Pass<PeerError>,
+    pub(super) ticket: Ticket,
+    pub(super) result: Result<Sent, PeerError>,
+    pub(super) took: Duration,
+    /// When it ended; the sender sees it later where it was waiting for the store.
+    pub(super) ended: Instant,
 }
 
-/// What became of an entry that the peer has now.
-pub(crate) enum Sent {
-    /// It took it.
+/// How the peer came to have an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It took it now.
     Stored,
-    /// It had it.
+    /// It had it already.
     WasThere,
 }
 
-/// Sends one entry; asks for it before where the peer may have it already.
-///
-/// A panic of the call is an unclear outcome: what the call holds comes back whatever happens.
-pub(crate) async fn send<P: Peer>(
+/// Sends one entry. A panic of the call is an unclear outcome, so that the entry comes back whatever happens.
+pub(super) async fn send<P: Peer>(
     peer: P,
     entry: OutboxEntry,
-    permit: Permit,
+    pass: Pass<PeerError>,
     ticket: Ticket,
     timeout: Duration,
 ) -> Done {
     let began = now();
     let call = ask_and_store(&peer, &entry, began + timeout);
-    // Nothing of the call is looked at after a panic but the entry, which it only reads.
-    let result = AssertUnwindSafe(call).catch_unwind().await;
-    let result = result.unwrap_or_else(|_| Err(PeerError::panicked("a delivery")));
+    let result = match panic::catch(call).await {
+        Ok(result) => result,
+        Err(_panicked) => Err(PeerError::panicked("a store")),
+    };
     let ended = now();
     Done {
         entry,
-        permit,
+        pass,
         ticket,
         result,
         took: ended - began,
@@ -71,15 +69,20 @@ async fn ask_and_store<P: Peer>(
             Ok(false) => {}
             // A question changes nothing, so the entry is as it was before.
             Err(PeerError::Unclear(error)) => return Err(PeerError::Down(error)),
-            // Nor does a refused question say anything about the entry.
+            // A refused question does not mean that the entry would be refused.
             Err(PeerError::Permanent(said)) => return Err(PeerError::Retry(said)),
             Err(other) => return Err(other),
         }
     }
     let item = Outgoing {
         marker,
-        text: memory.text.clone(),
-        tags: memory.tags.clone(),
+        text: memory.text.to_string(),
+        tags: memory.tags.iter().map(ToString::to_string).collect(),
     };
-    peer.store(item, deadline).await.map(|_| Sent::Stored)
+    peer.store(item, deadline).await.map(|()| Sent::Stored)
+}
+
+/// Returns the monotonic clock, the paused one in tests.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -1,6 +1,7 @@
 //! What becomes of an entry that the peer did not acknowledge.
 
-use super::parts::{DeliverySettings, Undelivered};
+use super::outbox::Undelivered;
+use super::settings::DeliverySettings;
 use crate::error::Fault;
 use crate::model::MemoryId;
 use crate::resilience::Backoff;
@@ -8,12 +9,12 @@ use crate::session_buddy::PeerError;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Decides by what the peer said, how often it said so, and what it did with others meanwhile.
+/// Decides by the peer's answer, how often it gave it, and whether it took other entries meanwhile.
 ///
 /// A refusal for now counts against an entry only where the peer took another one since the entry's last refusal: a peer
 /// that refuses everything is in trouble, and no entry is given up for that. Pure: no clock, no task.
 #[derive(Debug)]
-pub(crate) struct Judge {
+pub(super) struct Judge {
     unclear_rest: Duration,
     max_refusals: u32,
     retry: Backoff,
@@ -23,7 +24,7 @@ pub(crate) struct Judge {
     slowest: Duration,
 }
 
-/// How often an entry was refused, and how many the peer had taken at the last time.
+/// How often an entry was refused, and how many entries the peer had taken at the last refusal.
 #[derive(Debug, Clone, Copy)]
 struct Refusals {
     count: u32,
@@ -31,7 +32,7 @@ struct Refusals {
 }
 
 impl Judge {
-    pub(crate) fn new(settings: &DeliverySettings, slowest: Duration) -> Self {
+    pub(super) fn new(settings: &DeliverySettings, slowest: Duration) -> Self {
         let (soon, late) = settings.retry_wait;
         Self {
             unclear_rest: settings.unclear_rest,
@@ -44,22 +45,21 @@ impl Judge {
     }
 
     /// Returns how long the slowest of the latest stores took; an old one fades within some hundred stores.
-    pub(crate) fn slowest(&self) -> Duration {
+    pub(super) fn slowest(&self) -> Duration {
         self.slowest
     }
 
-    pub(crate) fn stored(&mut self, id: MemoryId, took: Duration) {
+    /// Notes that the peer has an entry; `took`: how long it took to store it, where it did that now.
+    pub(super) fn taken(&mut self, id: MemoryId, took: Option<Duration>) {
         const FADE: u32 = 64;
-        self.slowest = took.max(self.slowest - self.slowest / FADE);
-        self.taken += 1;
+        if let Some(took) = took {
+            self.slowest = took.max(self.slowest - self.slowest / FADE);
+            self.taken += 1;
+        }
         self.refusals.remove(&id);
     }
 
-    pub(crate) fn was_there(&mut self, id: MemoryId) {
-        self.refusals.remove(&id);
-    }
-
-    pub(crate) fn judge(&mut self, id: MemoryId, error: &PeerError, took: Duration) -> Undelivered {
+    pub(super) fn judge(&mut self, id: MemoryId, error: &PeerError, took: Duration) -> Undelivered {
         let text = error.problem().message;
         match error {
             PeerError::Permanent(_) => {
@@ -67,14 +67,15 @@ impl Judge {
                 Undelivered::Dead(text)
             }
             PeerError::Unclear(_) => {
-                // It is under way for as long already, and may go on.
+                // It has been in progress for that long already, and may go on.
                 self.slowest = self.slowest.max(took);
                 Undelivered::Rest(self.unclear_rest.max(self.slowest * 2), text)
             }
             // The peer's trouble, not the entry's: the breaker decides when it is tried again.
-            PeerError::Down(_) | PeerError::Locked(_) | PeerError::NotSessionBuddy(_) => {
-                Undelivered::Retry(Duration::ZERO, text)
-            }
+            PeerError::Down(_)
+            | PeerError::Locked(_)
+            | PeerError::NotSessionBuddy(_)
+            | PeerError::Resting { .. } => Undelivered::Retry(Duration::ZERO, text),
             PeerError::Retry(_) => self.refused(id, text),
         }
     }

@@ -1,10 +1,12 @@
 //! A peer and an outbox in memory.
 
-use super::{Outbox, Peer, Undelivered};
 use crate::error::Problem;
 use crate::mcp_client::{ClientError, NotSent, Unclear};
 use crate::model::{At, Memory, MemoryId, MemoryKind, OutboxEntry};
-use crate::session_buddy::{Marker, Outgoing, PeerError, Stored};
+use crate::orchestrator::sync::outbox::{Outbox, Undelivered};
+use crate::orchestrator::sync::peer::Peer;
+use crate::resilience::{Backoff, Breaker};
+use crate::session_buddy::{Marker, Outgoing, PeerError};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -178,6 +180,7 @@ pub(crate) type Plan = Arc<dyn Fn(u64, &str) -> Act + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) struct FakePeer {
+    pub(crate) breaker: Breaker<PeerError>,
     pub(crate) plan: Plan,
     pub(crate) room: Arc<Semaphore>,
     pub(crate) work: Duration,
@@ -185,9 +188,9 @@ pub(crate) struct FakePeer {
     pub(crate) stores: Arc<AtomicU64>,
     pub(crate) questions: Arc<AtomicU64>,
     /// How many connections to it fail at first.
-    pub(crate) refused_meetings: Arc<AtomicU64>,
+    pub(crate) refused_connections: Arc<AtomicU64>,
     /// Whether a connection to it takes for ever.
-    pub(crate) never_meets: bool,
+    pub(crate) never_connects: bool,
     /// How many stores at once it takes in before it refuses more.
     pub(crate) most_taken_in: usize,
     /// How many questions it does not understand at first.
@@ -202,15 +205,17 @@ impl FakePeer {
         capacity: usize,
         plan: impl Fn(u64, &str) -> Act + Send + Sync + 'static,
     ) -> Self {
+        let pauses = Backoff::new(Duration::from_millis(500), Duration::from_secs(30), 1);
         Self {
+            breaker: Breaker::new(3, pauses),
             plan: Arc::new(plan),
             room: Arc::new(Semaphore::new(capacity)),
             work: Duration::from_millis(100),
             has: Arc::default(),
             stores: Arc::default(),
             questions: Arc::default(),
-            refused_meetings: Arc::default(),
-            never_meets: false,
+            refused_connections: Arc::default(),
+            never_connects: false,
             most_taken_in: usize::MAX,
             refused_questions: 0,
             restarts: Arc::default(),
@@ -232,7 +237,7 @@ impl FakePeer {
         assert_eq!((has.len(), distinct.len()), (count, count));
     }
 
-    pub(crate) async fn work(&self, item: &Outgoing) -> Result<Stored, PeerError> {
+    pub(crate) async fn work(&self, item: &Outgoing) -> Result<(), PeerError> {
         let call = self.stores.fetch_add(1, Ordering::SeqCst);
         let act = (self.plan)(call, &item.text);
         if act == Act::Down {
@@ -244,10 +249,7 @@ impl FakePeer {
             self.has.lock().expect("no panic").push(item.marker.id);
         }
         match act {
-            Act::Store => Ok(Stored {
-                peer_id: None,
-                cut: false,
-            }),
+            Act::Store => Ok(()),
             Act::StoreSilently | Act::LoseUnstored => Err(unclear()),
             Act::Refuse => Err(PeerError::Retry("not now".into())),
             Act::RefuseForGood => Err(PeerError::Permanent("never".into())),
@@ -276,19 +278,23 @@ pub(crate) fn unclear() -> PeerError {
 }
 
 impl Peer for FakePeer {
-    async fn meet(&self, _: Instant) -> Result<(), PeerError> {
-        if self.never_meets {
+    fn breaker(&self) -> &Breaker<PeerError> {
+        &self.breaker
+    }
+
+    async fn connect(&self, _: Instant) -> Result<(), PeerError> {
+        if self.never_connects {
             std::future::pending::<()>().await;
         }
         let left = |left: u64| left.checked_sub(1);
-        let refused = &self.refused_meetings;
+        let refused = &self.refused_connections;
         match refused.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
             Ok(_) => Err(down()),
             Err(_) => Ok(()),
         }
     }
 
-    async fn store(&self, item: Outgoing, _: Instant) -> Result<Stored, PeerError> {
+    async fn store(&self, item: Outgoing, _: Instant) -> Result<(), PeerError> {
         let inside = self.now_in.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(inside, Ordering::SeqCst);
         let result = if inside > self.most_taken_in {
