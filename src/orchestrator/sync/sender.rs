@@ -13,7 +13,7 @@ use crate::resilience::{BreakerState, Pass};
 use crate::session_buddy::PeerError;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 
 /// One sender to one peer.

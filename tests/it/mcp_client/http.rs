@@ -5,7 +5,6 @@ use super::{nothing, soon};
 use mahavishnu::error::Fault;
 use mahavishnu::mcp_client::{ClientError, ClientSettings, Endpoint, McpClient, NotSent, Unclear};
 use serde_json::json;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
