@@ -167,7 +167,7 @@ impl Orchestrator {
             tasks,
             closing,
         }));
-        core.watch_neighbours();
+        core.grant_requests();
         core.0.memories.resume();
         let (keeper, closing) = (core.0.keeper.clone(), core.0.closing.clone());
         core.0.tasks.spawn(async move { keeper.run(closing).await });

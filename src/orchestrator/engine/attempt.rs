@@ -1,24 +1,20 @@
-//! One attempt at one item: journal, set up, run, verify, journal the end.
+//! One attempt at one item: enter the workspace, journal the begin, set up, run, verify, keep the work, journal the end.
 
-use super::live::{Live, Stop};
+use super::handle::Engine;
+use super::lines::Lines;
+use super::outcome::{Clocks, conclude, may_retry, panicked, verify_failed, verify_result};
 use super::run::{Begun, Run};
 use super::workspace::{Folder, NotEntered, Workspace};
-use super::{Engine, cause};
-use crate::error::{ErrorKind, Fault, Problem};
-use crate::model::{
-    At, CheckStatus, ItemRecord, ItemState, NewMemory, Settings, Stage, VerifyResult,
-};
+use crate::error::{ErrorKind, Problem};
+use crate::model::{CheckStatus, ItemRecord, ItemState, NewMemory, Settings, Stage};
 use crate::orchestrator::memory;
 use crate::orchestrator::routing::pool::Pool;
 use crate::orchestrator::routing::pools::Slot;
-use crate::panic::Panicked;
-use crate::process::{Job, Program};
-use crate::redact::{CONTEXT_BYTES, redact};
-use crate::worker::command::outcome;
+use crate::redact::redact;
 use crate::worker::{End, Event, Events, Outcome, RepoRef, Task};
-use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
+<<<<<<< HEAD
 use std::time::{Duration, Instant};
 
 /// By how much the wall clock may run ahead of the monotonic one before the machine is taken to have slept.
@@ -33,13 +29,25 @@ struct Verdict {
     outcome: Outcome,
     verify: Option<VerifyResult>,
 }
+=======
+use std::time::Instant;
+>>>>>>> 19fa11d (engine: one file for each part, no circles, plain names)
 
 /// Another process works on the repository: the attempt is as if it had not begun.
 struct RepoLocked;
 
+/// An attempt while it is made.
+struct Execution<'a> {
+    engine: &'a Engine,
+    run: &'a Arc<Run>,
+    begun: &'a Begun,
+    pool: &'a Pool,
+    deadline: Option<Instant>,
+}
+
 impl Engine {
     /// Makes one attempt at an item that was begun, and journals its end.
-    pub(crate) async fn attempt(&self, run: Arc<Run>, begun: Begun, slot: Slot) {
+    pub(super) async fn attempt(&self, run: Arc<Run>, begun: Begun, slot: Slot) {
         let mut record = begun.record.clone();
         // Boxed: the task would be copied several times with all that it may once hold.
         let tried = Box::pin(self.try_once(&run, &begun, &slot, &mut record));
@@ -55,8 +63,9 @@ impl Engine {
             }
         };
         let succeeded = record.status == ItemState::Succeeded;
-        let took = begun.live.started.elapsed();
-        slot.pool.stats.record(succeeded, took);
+        slot.pool
+            .stats
+            .record(succeeded, begun.live.started.elapsed());
         let ends = run.end(&record, may_retry(&record));
         // Only now: the next user of the slot or the repository must see that this attempt has ended.
         drop(slot);
@@ -67,7 +76,7 @@ impl Engine {
     /// Makes an item wait for its repository as if its attempt had not begun, or ends it where it was stopped.
     async fn take_back(&self, run: &Arc<Run>, begun: &Begun) {
         let item = begun.record.item;
-        let ended = run.unbegin(item);
+        let ended = run.undo_begin(item);
         self.leave_repo(run, &begun.work.repo);
         match ended {
             Some(end) => self.write_ends(run, vec![end], None).await,
@@ -84,79 +93,88 @@ impl Engine {
         record: &mut ItemRecord,
     ) -> Result<Option<NewMemory>, RepoLocked> {
         let clocks = Clocks::start();
-        let limit = begun.settings.settings.timeout.or(slot.pool.timeout);
-        let deadline = limit.map(|limit| begun.live.started + limit);
+        let settings = &begun.workflow.settings;
+        let limit = settings.timeout.or(slot.pool.timeout);
+        let execution = Execution {
+            engine: self,
+            run,
+            begun,
+            pool: &slot.pool,
+            deadline: limit.map(|limit| begun.live.started + limit),
+        };
+        let (stage, outcome) = execution.run(record).await?;
+        if let (Stage::Run, End::NotStarted(_)) = (stage, &outcome.end) {
+            self.quarantine.suspect(slot, &settings.filter).await;
+        }
+        conclude(record, stage, outcome, &begun.live, &clocks);
+        let worker = Some(slot.pool.worker_name.clone());
+        Ok(memory::outcome(run.id(), record, &begun.work.work, worker))
+    }
+}
+
+impl Execution<'_> {
+    fn settings(&self) -> &Settings {
+        &self.begun.workflow.settings
+    }
+
+    /// Makes the attempt; returns how it ended and in which stage.
+    async fn run(&self, record: &mut ItemRecord) -> Result<(Stage, Outcome), RepoLocked> {
         // Entering can wait for another process's git; it stops where it is, which leaves nothing half made.
         let entered = tokio::select! {
             biased;
-            entered = self.enter(run, begun, &slot.pool, record) => entered,
-            end = over(&begun.live, deadline) => Err(Some(end)),
+            entered = self.enter(record) => entered,
+            end = self.stopped() => return Ok((Stage::Start, Outcome::of(end))),
         };
-        let verdict = match entered {
-            Ok(mut workspace) => {
-                self.work(run, begun, &slot.pool, deadline, &mut workspace, record)
-                    .await
+        match entered {
+            Ok(mut workspace) => Ok(self.work(&mut workspace, record).await),
+            Err(NotEntered::Locked) => Err(RepoLocked),
+            Err(NotEntered::Problem(problem)) => {
+                Ok((Stage::Start, Outcome::of(End::NotStarted(problem))))
             }
-            Err(Some(end)) => Verdict::unstarted(end),
-            Err(None) => return Err(RepoLocked),
-        };
-        if let (Stage::Run, End::NotStarted(_)) = (verdict.stage, &verdict.outcome.end) {
-            let filter = &begun.settings.settings.filter;
-            self.quarantine.suspect(slot, filter).await;
         }
-        self.conclude(record, verdict, &begun.live, &clocks);
-        let worker = slot.pool.worker_name.clone();
-        Ok(memory::outcome(
-            run.id(),
-            record,
-            &begun.work.work,
-            Some(worker),
-        ))
     }
 
-    /// Makes ready to start: repository, lock or worktree, base, journal. The error is the attempt's end, and none where
-    /// another process works on the repository.
-    async fn enter(
-        &self,
-        run: &Arc<Run>,
-        begun: &Begun,
-        pool: &Pool,
-        record: &mut ItemRecord,
-    ) -> Result<Workspace, Option<End>> {
-        let settings = &begun.settings.settings;
-        let needs = Folder::needed(settings, pool.worker.capabilities());
-        let workspace = Workspace::enter(&self.repos, run.id(), settings, needs, record)
-            .await
-            .map_err(|error| match error {
-                NotEntered::Locked => None,
-                NotEntered::Problem(problem) => Some(End::NotStarted(problem)),
-            })?;
-        let journaled = self.journal_begin(run, record).await;
-        let revision = journaled.map_err(|error| Some(End::NotStarted(error.problem())))?;
-        run.begun(record, revision);
+    /// Enters the workspace and journals the begin: only then may anything run.
+    async fn enter(&self, record: &mut ItemRecord) -> Result<Workspace, NotEntered> {
+        let Self { engine, run, .. } = self;
+        let folder = Folder::needed(self.settings(), self.pool.worker.capabilities());
+        let workspace =
+            Workspace::enter(&engine.repos, run.id(), self.settings(), folder, record).await?;
+        let revision = engine.journal_begin(run, record).await?;
+        run.begin_journaled(record, revision);
         Ok(workspace)
     }
 
+    /// Waits until the attempt is stopped or out of time, and returns which.
+    async fn stopped(&self) -> End {
+        let late = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.begun.live.cancel.cancelled() => End::Cancelled,
+            () = late => End::TimedOut(Problem::new(
+                ErrorKind::TimedOut,
+                "its time was over before it could start: the repository could not be had",
+            )
+            .with_hint("see what holds the repository's git lock, or give more timeout_s")),
+        }
+    }
+
     /// Runs the stages and keeps what they left in the workspace.
-    async fn work(
-        &self,
-        run: &Run,
-        begun: &Begun,
-        pool: &Pool,
-        deadline: Option<Instant>,
-        workspace: &mut Workspace,
-        record: &mut ItemRecord,
-    ) -> Verdict {
-        let stages = self.stages(run, begun, pool, deadline, workspace, record);
-        let mut verdict = stages.await;
-        begun.live.doing("keep the work");
+    async fn work(&self, workspace: &mut Workspace, record: &mut ItemRecord) -> (Stage, Outcome) {
+        let (stage, mut outcome) = self.stages(workspace, record).await;
+        self.begun.live.doing("keep the work");
         let message = format!(
             "{}\n\nItem {} of workflow {}, attempt {}.",
-            begun.settings.title,
+            self.begun.workflow.title,
             record.item,
-            run.id(),
+            self.run.id(),
             record.attempt
         );
+<<<<<<< HEAD
         let keeping = workspace.keep(&self.repos, &message, record);
         let kept = tokio::select! {
             kept = keeping => kept.map_err(End::Failed),
@@ -177,38 +195,46 @@ impl Engine {
             }
             (Err(why), _) => {
                 tracing::warn!(?why, "the work of a stopped item was not committed");
+=======
+        let kept = workspace.keep(&self.engine.repos, &message, record).await;
+        let Err(lost) = kept else {
+            return (stage, outcome);
+        };
+        match &mut outcome.end {
+            end @ End::Succeeded => {
+                *end = End::Failed(lost);
+                return (Stage::Run, outcome);
+            }
+            // It had failed already: what it left could not be kept either.
+            End::Failed(problem) | End::NotStarted(problem) | End::TimedOut(problem) => {
+                problem.message = format!("{}; and {}", problem.message, lost.message);
+            }
+            End::Cancelled => {
+                tracing::warn!(problem = %lost, "the work of a stopped item was not committed");
+>>>>>>> 19fa11d (engine: one file for each part, no circles, plain names)
             }
         }
-        verdict
+        (stage, outcome)
     }
 
-    async fn stages(
-        &self,
-        run: &Run,
-        begun: &Begun,
-        pool: &Pool,
-        deadline: Option<Instant>,
-        workspace: &mut Workspace,
-        record: &mut ItemRecord,
-    ) -> Verdict {
-        let settings = &begun.settings.settings;
-        let logs = self.logs(run.id(), record.item, record.attempt);
+    async fn stages(&self, workspace: &mut Workspace, record: &mut ItemRecord) -> (Stage, Outcome) {
+        let Self { engine, begun, .. } = self;
+        let settings = self.settings();
+        let logs = engine.logs(self.run.id(), record.item, record.attempt);
         let dir = workspace.dir().to_owned();
         let lines = Lines {
-            engine: self,
-            settings,
+            host: &engine.host,
+            env: &engine.line_env,
             live: &begun.live,
             dir: &dir,
             logs: &logs,
-            deadline,
+            deadline: self.deadline,
+            stall: settings.stall,
         };
-        if let Some((outcome, _)) = lines.run(Stage::Setup, &settings.setup).await {
-            return Verdict {
-                stage: Stage::Setup,
-                outcome,
-                verify: None,
-            };
+        if let Some(failed) = lines.run("setup", &settings.setup).await {
+            return (Stage::Setup, failed);
         }
+<<<<<<< HEAD
         let sealing = workspace.seal(&self.repos, !settings.setup.is_empty(), record);
         let sealed = tokio::select! {
             sealed = sealing => sealed.map_err(End::NotStarted),
@@ -216,156 +242,51 @@ impl Engine {
         };
         if let Err(end) = sealed {
             return Verdict::unstarted(end);
+=======
+        let setup_ran = !settings.setup.is_empty();
+        if let Err(problem) = workspace.seal(&engine.repos, setup_ran, record).await {
+            return (Stage::Start, Outcome::of(End::NotStarted(problem)));
+>>>>>>> 19fa11d (engine: one file for each part, no circles, plain names)
         }
         begun.live.doing("run");
-        let task = Task {
-            workflow: run.id(),
+        let task = self.task(workspace, record, &dir, &logs);
+        let cancel = begun.live.cancel.clone();
+        let outcome = self.pool.worker.run(task, self.events(), cancel).await;
+        if settings.verify.is_empty() {
+            return (Stage::Run, outcome);
+        }
+        if outcome.end != End::Succeeded {
+            record.verify = Some(verify_result(CheckStatus::Skipped, None));
+            return (Stage::Run, outcome);
+        }
+        match lines.run("verify", &settings.verify).await {
+            None => {
+                record.verify = Some(verify_result(CheckStatus::Passed, Some(0)));
+                (Stage::Run, outcome)
+            }
+            Some(failed) => {
+                record.verify = Some(verify_failed(&failed));
+                (Stage::Verify, failed)
+            }
+        }
+    }
+
+    fn task(&self, workspace: &Workspace, record: &ItemRecord, dir: &Path, logs: &Path) -> Task {
+        let live = &self.begun.live;
+        Task {
+            workflow: self.run.id(),
             item: record.item,
             attempt: record.attempt,
-            work: begun.work.work.clone(),
+            work: self.begun.work.work.clone(),
             repo: RepoRef {
                 path: workspace.repo().as_path().to_owned(),
                 remote_url: None,
                 commit: record.base_commit.clone(),
             },
-            dir: dir.clone(),
-            logs: logs.clone(),
-            deadline,
-            stall: settings.stall,
-            grace: begun.live.grace.clone(),
-        };
-        let worker = &pool.worker;
-        let events = events(&begun.live);
-        let outcome = worker.run(task, events, begun.live.cancel.clone()).await;
-        if outcome.end != End::Succeeded || settings.verify.is_empty() {
-            let skipped = !settings.verify.is_empty();
-            return Verdict {
-                stage: Stage::Run,
-                verify: skipped.then_some(verified(CheckStatus::Skipped, None, None)),
-                outcome,
-            };
-        }
-        match lines.run(Stage::Verify, &settings.verify).await {
-            None => Verdict {
-                stage: Stage::Run,
-                verify: Some(verified(CheckStatus::Passed, Some(0), None)),
-                outcome,
-            },
-            Some((failed, status)) => Verdict {
-                stage: Stage::Verify,
-                verify: Some(verified(
-                    status,
-                    failed.exit_code,
-                    Some(redact(&tail_of(&failed)).into_string()),
-                )),
-                outcome: failed,
-            },
-        }
-    }
-
-    /// Writes the verdict into the record.
-    fn conclude(&self, record: &mut ItemRecord, verdict: Verdict, live: &Live, clocks: &Clocks) {
-        let Verdict {
-            stage,
-            outcome,
-            verify,
-        } = verdict;
-        record.duration_ms = u64::try_from(live.started.elapsed().as_millis()).ok();
-        record.exit_code = outcome.exit_code;
-        record.usage = outcome.usage;
-        record.verify = verify;
-        let tail =
-            redact(outcome.final_text.as_deref().unwrap_or(&tail_of(&outcome))).into_string();
-        record.output_tail = (!tail.is_empty()).then_some(tail);
-        let (status, problem) = match outcome.end {
-            End::Succeeded => (ItemState::Succeeded, None),
-            End::Failed(problem) => (ItemState::Failed, Some((stage, problem))),
-            End::NotStarted(problem) => (ItemState::Failed, Some((Stage::Start, problem))),
-            End::TimedOut(problem) => (ItemState::TimedOut, Some((stage, problem))),
-            End::Cancelled => {
-                let why = live.stopped().unwrap_or(Stop::Closing);
-                let (status, problem) = why.verdict();
-                (status, Some((stage, problem)))
-            }
-        };
-        record.status = status;
-        let Some((stage, mut problem)) = problem else {
-            return;
-        };
-        let ran = matches!(status, ItemState::Failed | ItemState::TimedOut);
-        if ran && clocks.slept() {
-            problem = Problem::new(
-                ErrorKind::Interrupted,
-                "host_slept: the machine slept while it ran",
-            )
-            .with_hint("resume_workflow runs it again");
-        }
-        problem.message = redact(&problem.message).into_string();
-        record.stage = Some(stage);
-        let cause = cause::of(&problem, &record.repo, record.output_tail.as_deref());
-        // Colours that were taken out can have stood within a secret.
-        record.cause = Some(redact(&cause).into_string());
-        record.error = Some(problem);
-    }
-}
-
-/// Command lines of one stage, run in order with one deadline.
-struct Lines<'a> {
-    engine: &'a Engine,
-    settings: &'a Settings,
-    live: &'a Live,
-    dir: &'a Path,
-    logs: &'a Path,
-    deadline: Option<Instant>,
-}
-
-impl Lines<'_> {
-    /// Runs the lines until one fails; returns how that one ended, or none where all exited 0.
-    async fn run(&self, stage: Stage, lines: &[Vec<String>]) -> Option<(Outcome, CheckStatus)> {
-        let name = match stage {
-            Stage::Setup => "setup",
-            _ => "verify",
-        };
-        for (number, argv) in lines.iter().enumerate() {
-            self.live.doing(format!("{name}: {}", argv.join(" ")));
-            let ended = self.line(name, number, argv).await;
-            let status = match &ended.end {
-                End::Succeeded => continue,
-                End::TimedOut(_) => CheckStatus::TimedOut,
-                // It found nothing: somebody stopped it.
-                End::Cancelled => CheckStatus::Skipped,
-                _ => CheckStatus::Failed,
-            };
-            return Some((ended, status));
-        }
-        None
-    }
-
-    async fn line(&self, name: &str, number: usize, argv: &[String]) -> Outcome {
-        let host = &self.engine.host;
-        let Some((program, args)) = argv.split_first() else {
-            let problem = Problem::argument(name, "a line is empty", "a command line");
-            return Outcome::of(End::NotStarted(problem));
-        };
-        let program = match host.find(program, self.dir) {
-            Ok(program) => program,
-            Err(problem) => return Outcome::of(End::NotStarted(problem)),
-        };
-        let log = |stream: &str| self.logs.join(format!("{name}-{number}.{stream}"));
-        let job = Job {
-            program: Program {
-                program,
-                args: args.iter().map(OsString::from).collect(),
-                cwd: self.dir.to_owned(),
-                env: Arc::clone(&self.engine.line_env),
-            },
-            stdin: None,
-            stdout_log: log("stdout"),
-            stderr_log: log("stderr"),
-            log_cap_bytes: host.log_cap_bytes,
-            tail_bytes: host.tail_bytes,
-            context_bytes: CONTEXT_BYTES,
+            dir: dir.to_owned(),
+            logs: logs.to_owned(),
             deadline: self.deadline,
+<<<<<<< HEAD
             stall: self.settings.stall,
             grace: self.live.grace.clone(),
         };
@@ -501,12 +422,21 @@ impl Clocks {
         Self {
             wall: At::now(),
             monotonic: Instant::now(),
+=======
+            stall: self.settings().stall,
+            grace: live.grace.clone(),
+>>>>>>> 19fa11d (engine: one file for each part, no circles, plain names)
         }
     }
 
-    fn slept(&self) -> bool {
-        let wall = At::now().unix_ms().saturating_sub(self.wall.unix_ms());
-        let wall = Duration::from_millis(u64::try_from(wall).unwrap_or(0));
-        wall.saturating_sub(self.monotonic.elapsed()) > SLEPT
+    /// Returns what takes the worker's events.
+    fn events(&self) -> Events {
+        let live = Arc::clone(&self.begun.live);
+        Arc::new(move |event| {
+            live.alive();
+            if let Event::Doing(what) = event {
+                live.doing(redact(&what));
+            }
+        })
     }
 }

@@ -2,80 +2,34 @@
 //!
 //! Runs take turns, so that a run of 10,000 items does not hold up one of two. An item is bound to a pool when a slot
 //! is free (late binding); a routed single task that found every slot taken waits in the queue of the pool it was
-//! routed to. Of freed slots, those single tasks and the runs have the first choice by turns. An `in_place` item
-//! waits, without a slot, while another item of this process works on its repository; when that one leaves, all who
-//! wait for it compete again, since any of them may have been stopped or may find no slot.
+//! routed to. Those tasks and the runs have the first choice of freed slots by turns. An `in_place` item waits, without a
+//! slot, while another item of this process works on its repository.
 
-use super::Engine;
-use super::live::Stop;
+use super::handle::Engine;
+use super::queue::Queue;
 use super::run::{Next, Run};
-use crate::model::{Filter, Isolation, ItemIndex, ItemWork, PoolName};
-use crate::orchestrator::routing::PoolKey;
-use crate::orchestrator::routing::pools::{Assignment, QueuePlace, Slot};
-use std::collections::{HashMap, HashSet, VecDeque};
+use super::stop::Stop;
+use crate::model::{Filter, ItemIndex, ItemWork, PoolName};
+use crate::orchestrator::routing::pools::{Assignment, Slot};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an item waits that found its repository locked by another process.
 const LOCKED_ELSEWHERE: Duration = Duration::from_millis(200);
 
-/// What waits to be started.
-#[derive(Default)]
-pub(crate) struct Queue {
-    line: Line,
-    /// Repositories that an `in_place` item of this process works on.
-    pub(crate) busy: HashSet<String>,
-    /// Items that wait for one of those.
-    parked: HashMap<String, Vec<(Arc<Run>, ItemIndex)>>,
-    /// Routed single tasks that wait in their pool's queue.
-    waiting: HashMap<PoolKey, VecDeque<(Arc<Run>, QueuePlace)>>,
-    runs_first: bool,
-}
-
-/// Runs with ready items, each once, the next one to be served first.
-#[derive(Default)]
-struct Line {
-    runs: VecDeque<Arc<Run>>,
-    /// Their addresses, which are theirs as long as `runs` keeps them alive.
-    present: HashSet<usize>,
-}
-
-impl Line {
-    fn push(&mut self, run: Arc<Run>) {
-        if self.present.insert(Arc::as_ptr(&run).addr()) {
-            self.runs.push_back(run);
-        }
-    }
-
-    fn pop(&mut self) -> Option<Arc<Run>> {
-        let run = self.runs.pop_front()?;
-        self.present.remove(&Arc::as_ptr(&run).addr());
-        Some(run)
-    }
-}
-
-impl Queue {
-    /// Puts a run with ready items in line, if it is not there yet.
-    pub(crate) fn add(&mut self, run: Arc<Run>) {
-        self.line.push(run);
-    }
-
-    /// Lets others have the repository that an item of this run worked on.
-    fn leave_repo(&mut self, run: &Arc<Run>, repo: &str) {
-        if !in_place(run) {
-            return;
-        }
-        self.busy.remove(repo);
-        for (next, item) in self.parked.remove(repo).unwrap_or_default() {
-            if next.put_back(item) {
-                self.add(next);
-            }
-        }
-    }
+/// What came of serving a run.
+enum Served {
+    /// An item of it started.
+    Started,
+    /// It has ready items that cannot start now.
+    Waits,
+    /// It has no ready item.
+    Nothing,
 }
 
 impl Engine {
-    /// Takes up a routed single task in what it got; returns the pool's name.
+    /// Takes up a routed single task with the slot or the place it was given; returns the pool's name.
     pub(crate) fn take_up_routed(&self, run: Arc<Run>, assigned: Assignment) -> PoolName {
         self.keep(&run);
         let mut queue = self.queue();
@@ -87,8 +41,7 @@ impl Engine {
             }
             Assignment::Queued(place) => {
                 let name = place.pool.name.clone();
-                let waiting = queue.waiting.entry(place.key).or_default();
-                waiting.push_back((run, place));
+                queue.add_routed(run, place);
                 drop(queue);
                 self.pools.ring();
                 name
@@ -99,64 +52,58 @@ impl Engine {
     /// Starts a single task in its slot, unless its repository is busy: then it waits as any item does.
     fn launch(&self, queue: &mut Queue, run: &Arc<Run>, slot: Slot) {
         match run.next() {
-            Next::Item(work) if park_if_busy(queue, run, &work) => {}
+            Next::Item(work) if queue.block_if_busy(run, &work) => {}
             Next::Item(work) => self.start_item(queue, run, &work, slot),
             Next::Later => queue.add(Arc::clone(run)),
             Next::Nothing => {}
         }
     }
 
-    /// Starts a ready item; nothing happens where it is not ready any more.
+    /// Starts a ready item; does nothing where it is not ready any more.
     fn start_item(&self, queue: &mut Queue, run: &Arc<Run>, work: &ItemWork, slot: Slot) {
         let Some(begun) = run.begin(work.item, &slot.pool.name, self.limits.grace) else {
             return;
         };
-        if in_place(run) {
-            queue.busy.insert(work.repo.clone());
-        }
+        queue.enter_repo(run, &work.repo);
         let (engine, run) = (self.clone(), Arc::clone(run));
         self.tasks
             .spawn(async move { engine.attempt(run, begun, slot).await });
     }
 
     /// Starts all that can start now.
-    pub(crate) fn dispatch(&self) {
+    pub(super) fn dispatch(&self) {
         let queue = &mut *self.queue();
         queue.runs_first = !queue.runs_first;
         if queue.runs_first {
             self.dispatch_runs(queue);
-            self.dispatch_waiting(queue);
+            self.dispatch_routed(queue);
         } else {
-            self.dispatch_waiting(queue);
+            self.dispatch_routed(queue);
             self.dispatch_runs(queue);
         }
     }
 
-    fn dispatch_waiting(&self, queue: &mut Queue) {
-        let keys: Vec<PoolKey> = queue.waiting.keys().copied().collect();
-        for key in keys {
-            while let Some((run, place)) = queue.waiting.get_mut(&key).and_then(VecDeque::pop_front)
-            {
+    /// Starts the routed tasks whose pools have free slots, in order for each pool.
+    fn dispatch_routed(&self, queue: &mut Queue) {
+        for mut line in queue.take_routed() {
+            while let Some((run, place)) = line.pop_front() {
                 if matches!(run.next(), Next::Nothing) {
                     continue;
                 }
                 if !place.is_open() {
-                    // Its pool was closed: it waits for any other like an item of a workflow.
+                    // Its pool is closing: it waits for any other like an item of a workflow.
                     queue.add(run);
                     continue;
                 }
                 match place.promote() {
                     Ok(slot) => self.launch(queue, &run, slot),
                     Err(place) => {
-                        let waiting = queue.waiting.entry(key).or_default();
-                        waiting.push_front((run, place));
+                        line.push_front((run, place));
                         break;
                     }
                 }
             }
-            if queue.waiting.get(&key).is_some_and(VecDeque::is_empty) {
-                queue.waiting.remove(&key);
-            }
+            queue.put_routed(line);
         }
     }
 
@@ -164,24 +111,20 @@ impl Engine {
     fn dispatch_runs(&self, queue: &mut Queue) {
         let mut idle = 0;
         let mut full: HashSet<Filter> = HashSet::new();
-        while idle < queue.line.runs.len() {
-            let Some(run) = queue.line.pop() else {
+        while idle < queue.runs() {
+            let Some(run) = queue.pop() else {
                 return;
             };
             match self.serve(queue, &run, &mut full) {
-                Served::Started => {
-                    idle = 0;
-                    queue.add(run);
-                }
-                Served::Waits => {
-                    idle += 1;
-                    queue.add(run);
-                }
-                Served::Nothing => {}
+                Served::Started => idle = 0,
+                Served::Waits => idle += 1,
+                Served::Nothing => continue,
             }
+            queue.add(run);
         }
     }
 
+    /// Starts the next item of a run; `full` has the choices of pools that are known to have no free slot.
     fn serve(&self, queue: &mut Queue, run: &Arc<Run>, full: &mut HashSet<Filter>) -> Served {
         loop {
             let work = match run.next() {
@@ -189,7 +132,7 @@ impl Engine {
                 Next::Nothing => return Served::Nothing,
                 Next::Later => return Served::Waits,
             };
-            if park_if_busy(queue, run, &work) {
+            if queue.block_if_busy(run, &work) {
                 continue;
             }
             let record = run.record();
@@ -206,32 +149,32 @@ impl Engine {
         }
     }
 
-    /// Lets others have the repository.
-    pub(crate) fn leave_repo(&self, run: &Arc<Run>, repo: &str) {
+    /// Lets others have the repository that an item of this run worked on.
+    pub(super) fn leave_repo(&self, run: &Run, repo: &str) {
         self.queue().leave_repo(run, repo);
         self.pools.ring();
     }
 
-    /// Puts a parked item whose repository another process works on back in line after a moment.
-    pub(crate) fn wait_for_repo(&self, run: &Arc<Run>, item: ItemIndex) {
+    /// Makes an item whose repository another process works on ready again after a moment.
+    pub(super) fn wait_for_repo(&self, run: &Arc<Run>, item: ItemIndex) {
         let (engine, run) = (self.clone(), Arc::clone(run));
         self.tasks.spawn(async move {
             let pause = engine
                 .closing
                 .run_until_cancelled(tokio::time::sleep(LOCKED_ELSEWHERE));
-            if pause.await.is_some() && run.put_back(item) {
+            if pause.await.is_some() && run.unblock(item) {
                 engine.line_up(&run);
             }
         });
     }
 
     /// Puts a run with ready items in line.
-    pub(crate) fn line_up(&self, run: &Arc<Run>) {
+    pub(super) fn line_up(&self, run: &Arc<Run>) {
         self.queue().add(Arc::clone(run));
         self.pools.ring();
     }
 
-    /// Ends the waiting items of runs that no pool is left for; what runs is left alone.
+    /// Ends the waiting items of runs that no pool is left for; running ones go on.
     pub(crate) async fn end_unroutable(&self) {
         for run in self.live_runs() {
             if !self.pools.any(&run.filter()) {
@@ -239,26 +182,4 @@ impl Engine {
             }
         }
     }
-}
-
-enum Served {
-    Started,
-    Waits,
-    Nothing,
-}
-
-/// Takes a ready item aside where its repository is busy; returns whether it did or the item is not ready any more.
-pub(crate) fn park_if_busy(queue: &mut Queue, run: &Arc<Run>, work: &ItemWork) -> bool {
-    if !in_place(run) || !queue.busy.contains(&work.repo) {
-        return false;
-    }
-    if run.park(work.item) {
-        let parked = queue.parked.entry(work.repo.clone()).or_default();
-        parked.push((Arc::clone(run), work.item));
-    }
-    true
-}
-
-fn in_place(run: &Run) -> bool {
-    run.record().settings.isolation == Isolation::InPlace
 }

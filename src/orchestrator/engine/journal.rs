@@ -6,10 +6,10 @@
 //! An item whose end cannot be written (a full disk) stays `running` for callers, and its end is written as soon as it
 //! can be; only the end of the server gives that up, and then the next server finds the item interrupted.
 
-use super::Engine;
+use super::handle::Engine;
 use super::ledger::Line;
-use super::live::Stop;
 use super::run::Run;
+use super::stop::Stop;
 use crate::error::{ErrorKind, Fault};
 use crate::model::{ItemIndex, ItemRecord, NewMemory, Revision};
 use crate::resilience::Backoff;
@@ -31,7 +31,7 @@ impl Engine {
     /// # Errors
     ///
     /// Any [`StoreError`] of writing it.
-    pub(crate) async fn journal_begin(
+    pub(super) async fn journal_begin(
         &self,
         run: &Arc<Run>,
         record: &ItemRecord,
@@ -44,7 +44,7 @@ impl Engine {
     /// # Cancel safety
     ///
     /// The ends are written even if the future is dropped.
-    pub(crate) async fn journal_ends(&self, run: &Arc<Run>, ended: Vec<ItemRecord>) {
+    pub(super) async fn journal_ends(&self, run: &Arc<Run>, ended: Vec<ItemRecord>) {
         if ended.is_empty() {
             return self.finish(run);
         }
@@ -59,7 +59,7 @@ impl Engine {
 
     /// Journals the records of ended items, in order, with what an attempt left behind, and makes them known; an item
     /// that is to be tried again gets ready. Not cancel safe: runs on a task that nothing drops.
-    pub(crate) async fn write_ends(
+    pub(super) async fn write_ends(
         &self,
         run: &Arc<Run>,
         records: Vec<ItemRecord>,
@@ -84,7 +84,7 @@ impl Engine {
         items: Vec<ItemIndex>,
         revision: Option<Revision>,
     ) -> Vec<ItemRecord> {
-        let mut more = run.journaled(items, revision);
+        let mut more = run.ends_journaled(items, revision);
         if run.has_ready() {
             self.line_up(run);
         }

@@ -1,13 +1,13 @@
 //! A run: one workflow that this server works on now, as a state machine over its items.
 //!
-//! Transitions only; what to start when is the dispatcher's, running it the attempt's part. An item ends, for everybody
-//! who looks, when its end is journaled: what is told as done survives the server. The revision is the journal's own,
-//! so that it only ever grows, whichever server tells it.
+//! Transitions only: the dispatcher decides what starts when, attempts do the work. An item ends, for every observer,
+//! when its end is journaled, so that no end that was reported is lost with the server. The revision is the journal's
+//! own: it only grows, whichever server reports it.
 //!
 //! ```text
-//!            ┌─ put_back ── Parked ◄── unbegin ─┐
-//!            ▼                ▲ park            │
-//! Still ─► Ready ─────────────┴─── begin ────► Live ── end ─► Ending ── journaled ─► Still
+//!            ┌─ unblock ── Blocked ◄─ undo_begin ┐
+//!            ▼                ▲ block            │
+//! Idle ─► Ready ──────────────┴── begin ──► Running ── end ─► Ending ── ends_journaled ─► Idle
 //!   resume   ▲                                                  │ (another attempt)
 //!            └──────────────────────────────────────────────────┘
 //! ```
@@ -15,25 +15,27 @@
 mod item;
 
 use super::ledger::Ledger;
-use super::live::{Live, Stop};
+use super::live::LiveAttempt;
+use super::stop::Stop;
 use crate::model::{
     Counts, Filter, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, Revision, WorkflowId,
     WorkflowRecord,
 };
 use item::{Item, Phase, is_failure, unstarted_end};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// A workflow that this server works on now.
 pub(crate) struct Run {
-    // A std mutex: transitions are tree and vector operations; a view of 10,000 items clones as many pointers.
+    // Held for tree and vector operations; a view of 10,000 items clones as many pointers.
     state: Mutex<State>,
-    // A std mutex: held to add or take lines.
+    // Held to add or take lines.
     ledger: Mutex<Ledger>,
     id: WorkflowId,
-    /// The journal's revision; also wakes who waits, at every change.
+    /// The journal's revision; sent at every change, so that it wakes all observers.
     revision: watch::Sender<Revision>,
     began: Instant,
 }
@@ -53,7 +55,16 @@ struct State {
     failed_at: Option<Revision>,
 }
 
-/// What callers are shown of a run, at one moment.
+/// How far a run is, at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunStatus {
+    pub(crate) counts: Counts,
+    pub(crate) revision: Revision,
+    /// The revision that made the last failure known, where one is known.
+    pub(crate) failed_at: Option<Revision>,
+}
+
+/// What callers see of a run, at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     pub(crate) record: Arc<WorkflowRecord>,
@@ -77,8 +88,8 @@ pub(crate) enum Next {
 pub(crate) struct Begun {
     pub(crate) record: ItemRecord,
     pub(crate) work: Arc<ItemWork>,
-    pub(crate) settings: Arc<WorkflowRecord>,
-    pub(crate) live: Arc<Live>,
+    pub(crate) workflow: Arc<WorkflowRecord>,
+    pub(crate) live: Arc<LiveAttempt>,
 }
 
 impl Run {
@@ -110,15 +121,15 @@ impl Run {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
-    /// Returns what is to be written of it.
+    /// Returns what is to be journaled of it.
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock()
     }
 
-    /// Wakes who waits, with the journal's revision where it was written.
+    /// Wakes all observers, with the journal's revision where something was written.
     fn wake(&self, revision: Option<Revision>) {
         self.revision
             .send_modify(|known| *known = (*known).max(revision.unwrap_or(0)));
@@ -157,20 +168,23 @@ impl Run {
         self.state().counts
     }
 
-    /// Returns the counts and the revision now, and the revision that made the last failure known where this run has
-    /// had one.
-    pub(crate) fn standing(&self) -> (Counts, Revision, Option<Revision>) {
+    /// Returns how far it is.
+    pub(crate) fn status(&self) -> RunStatus {
         let state = self.state();
-        (state.counts, *self.revision.borrow(), state.failed_at)
+        RunStatus {
+            counts: state.counts,
+            revision: *self.revision.borrow(),
+            failed_at: state.failed_at,
+        }
     }
 
-    /// Returns how many items have ended without it being journaled yet.
+    /// Returns how many items have ended without their end being journaled yet.
     pub(crate) fn unsaved(&self) -> usize {
         let ending = |item: &&Item| matches!(item.phase, Phase::Ending { .. });
         self.state().items.iter().filter(ending).count()
     }
 
-    /// Returns what callers are shown.
+    /// Returns what callers see of it.
     pub(crate) fn view(&self) -> View {
         let state = self.state();
         View {
@@ -182,7 +196,7 @@ impl Run {
         }
     }
 
-    /// Returns how much longer it will take at the pace since it was taken up.
+    /// Returns how much longer it will take at its pace so far.
     fn eta(&self, state: &State) -> Option<Duration> {
         let left = state.counts.queued + state.counts.running;
         let pace = f64::from(left) / f64::from(state.ended);
@@ -190,7 +204,7 @@ impl Run {
     }
 }
 
-/// What the dispatcher does.
+/// Transitions by the dispatcher.
 impl Run {
     /// Returns what could start next, without taking it.
     pub(crate) fn next(&self) -> Next {
@@ -211,11 +225,11 @@ impl Run {
     /// Begins an attempt at a ready item, which has a slot of `pool` from now on; none where it is not ready any more.
     pub(crate) fn begin(&self, item: ItemIndex, pool: &PoolName, grace: Duration) -> Option<Begun> {
         let mut state = self.state();
-        let live = Arc::new(Live::new(grace));
-        if !state.leave_ready(item, Phase::Live(Arc::clone(&live))) {
+        let live = Arc::new(LiveAttempt::new(grace));
+        if !state.leave_ready(item, Phase::Running(Arc::clone(&live))) {
             return None;
         }
-        let settings = Arc::clone(&state.record);
+        let workflow = Arc::clone(&state.record);
         let item = state.items.get_mut(item as usize)?;
         let record = item.next_attempt(pool);
         item.record = Arc::new(record.clone());
@@ -228,41 +242,41 @@ impl Run {
         Some(Begun {
             record,
             work,
-            settings,
+            workflow,
             live,
         })
     }
 
-    /// Takes a ready item aside until its repository is free; false where it is not ready any more.
-    pub(crate) fn park(&self, item: ItemIndex) -> bool {
-        self.state().leave_ready(item, Phase::Parked)
+    /// Sets a ready item aside until its repository is free; false where it is not ready any more.
+    pub(crate) fn block(&self, item: ItemIndex) -> bool {
+        self.state().leave_ready(item, Phase::Blocked)
     }
 
-    /// Puts a parked item back in line; false where it does not wait any more.
-    pub(crate) fn put_back(&self, item: ItemIndex) -> bool {
+    /// Makes a blocked item ready again; false where it is not blocked any more.
+    pub(crate) fn unblock(&self, item: ItemIndex) -> bool {
         let mut state = self.state();
-        let parked = |item: &Item| matches!(item.phase, Phase::Parked);
-        let waits = state.items.get(item as usize).is_some_and(parked);
-        if waits {
+        let is_blocked = |item: &Item| matches!(item.phase, Phase::Blocked);
+        let blocked = state.items.get(item as usize).is_some_and(is_blocked);
+        if blocked {
             state.make_ready(item);
         }
-        waits
+        blocked
     }
 }
 
-/// What an attempt does.
+/// Transitions by attempts and the journal.
 impl Run {
-    /// Takes an attempt that was begun but not started aside, as if it had not been; returns its end, to be journaled,
-    /// where it was stopped meanwhile.
-    pub(crate) fn unbegin(&self, item: ItemIndex) -> Option<ItemRecord> {
+    /// Blocks an item whose attempt was begun, as if that had not been; returns its end, to be journaled, where it was
+    /// stopped meanwhile.
+    pub(crate) fn undo_begin(&self, item: ItemIndex) -> Option<ItemRecord> {
         let mut state = self.state();
         let place = state.items.get_mut(item as usize)?;
-        let Phase::Live(live) = &place.phase else {
+        let Phase::Running(live) = &place.phase else {
             return None;
         };
         let stop = live.stopped();
         place.tries = place.tries.saturating_sub(1);
-        place.phase = Phase::Parked;
+        place.phase = Phase::Blocked;
         let record = Arc::make_mut(&mut place.record);
         record.status = ItemState::Queued;
         record.attempt = record.attempt.saturating_sub(1);
@@ -275,11 +289,11 @@ impl Run {
         ended
     }
 
-    /// Notes that an attempt is journaled, as `record`.
-    pub(crate) fn begun(&self, record: &ItemRecord, revision: Revision) {
+    /// Notes that the begin of an attempt is journaled, as `record`.
+    pub(crate) fn begin_journaled(&self, record: &ItemRecord, revision: Revision) {
         let mut state = self.state();
         if let Some(item) = state.items.get_mut(record.item as usize)
-            && matches!(item.phase, Phase::Live(_))
+            && matches!(item.phase, Phase::Running(_))
         {
             item.record = Arc::new(record.clone());
         }
@@ -296,7 +310,7 @@ impl Run {
         let Some(item) = state.items.get_mut(end.item as usize) else {
             return Vec::new();
         };
-        let Phase::Live(live) = &item.phase else {
+        let Phase::Running(live) = &item.phase else {
             return Vec::new();
         };
         let stopped = live.stopped().is_some();
@@ -324,7 +338,7 @@ impl Run {
 
     /// Notes that the ends of these items are journaled; returns ends that are to be journaled now, of items that were
     /// stopped while they were about to wait for another attempt.
-    pub(crate) fn journaled(
+    pub(crate) fn ends_journaled(
         &self,
         items: impl IntoIterator<Item = ItemIndex>,
         revision: Option<Revision>,
@@ -350,9 +364,9 @@ impl Run {
     }
 }
 
-/// What callers do.
+/// Transitions by callers.
 impl Run {
-    /// Stops items, all if none is named; returns the ends, to be journaled, of those that only waited.
+    /// Stops items, all if none is named; returns the ends, to be journaled, of those that were waiting.
     pub(crate) fn stop(
         &self,
         items: &[ItemIndex],
@@ -367,11 +381,11 @@ impl Run {
                 continue;
             }
             match &mut state.items[index as usize].phase {
-                Phase::Still => {}
-                Phase::Live(live) if why.ends_running() => live.stop(why, grace),
-                Phase::Live(_) => {}
+                Phase::Idle => {}
+                Phase::Running(live) if why.ends_running() => live.stop(why, grace),
+                Phase::Running(_) => {}
                 Phase::Ending { stop, .. } => *stop = (*stop).max(Some(why)),
-                Phase::Ready | Phase::Parked => ended.extend(state.end_waiting(index, why)),
+                Phase::Ready | Phase::Blocked => ended.extend(state.end_waiting(index, why)),
             }
         }
         drop(state);
@@ -382,7 +396,7 @@ impl Run {
     /// Stops what runs in this pool.
     pub(crate) fn stop_pool(&self, pool: &PoolName) {
         for item in &self.state().items {
-            if let Phase::Live(live) = &item.phase
+            if let Phase::Running(live) = &item.phase
                 && item.record.pool.as_ref() == Some(pool)
             {
                 live.stop(Stop::PoolClosed, None);
@@ -390,14 +404,14 @@ impl Run {
         }
     }
 
-    /// Returns whether nothing happens to an item now, so that it can be put in line again.
-    pub(crate) fn is_still(&self, item: ItemIndex) -> bool {
-        let still = |item: &Item| matches!(item.phase, Phase::Still);
-        self.state().items.get(item as usize).is_some_and(still)
+    /// Returns whether an item is idle, so that it can be resumed.
+    pub(crate) fn is_idle(&self, item: ItemIndex) -> bool {
+        let idle = |item: &Item| matches!(item.phase, Phase::Idle);
+        self.state().items.get(item as usize).is_some_and(idle)
     }
 
-    /// Puts items on which nothing happens in line again, as they are journaled already, and lets the workflow run as
-    /// `record` says from now on.
+    /// Makes idle items ready again, as they are journaled already; from now on the workflow runs by the settings in
+    /// `record`.
     pub(crate) fn resume(
         &self,
         record: WorkflowRecord,
@@ -406,7 +420,7 @@ impl Run {
     ) {
         let mut state = self.state();
         state.record = Arc::new(record);
-        // Whoever resumes wants it to start, whatever failed before.
+        // A resumed run starts, whatever failed before.
         state.failed = 0;
         for (work, record) in items {
             let index = record.item;
@@ -422,7 +436,7 @@ impl Run {
         self.wake(Some(revision));
     }
 
-    /// Returns the choice of pools that its items go to.
+    /// Returns the pools that its items may go to.
     pub(crate) fn filter(&self) -> Filter {
         self.state().record.settings.filter.clone()
     }
@@ -484,7 +498,7 @@ impl State {
             self.failed_at = revision.or(self.failed_at);
         }
         if !again {
-            item.phase = Phase::Still;
+            item.phase = Phase::Idle;
             self.counts.shift(old, end.status);
             item.record = end;
             self.ended += 1;

@@ -8,11 +8,11 @@ use crate::repo::{
 use crate::worker::Capabilities;
 use std::path::Path;
 
-/// What the error of an item begins with that changed files although it was only to look.
+/// The beginning of the error of a `read_only` item that changed files.
 pub(crate) const WROTE_IN_READ_ONLY: &str = "wrote_in_read_only";
 
-/// What an attempt works in, until it is dropped.
-pub(crate) struct Workspace {
+/// What an attempt works in; dropping it frees the repository.
+pub(super) struct Workspace {
     repo: RepoPath,
     layout: Layout,
     site: Site,
@@ -21,17 +21,17 @@ pub(crate) struct Workspace {
 
 /// Whether an attempt needs a folder to work in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Folder {
+pub(super) enum Folder {
     /// It does.
     Needed,
-    /// Nothing of it happens in one.
+    /// Nothing of it happens in a folder.
     Useless,
 }
 
 impl Folder {
-    /// Returns whether one is needed: not where nobody chose an isolation, the worker does not work on the files of this
-    /// machine, and nothing else is to happen there.
-    pub(crate) fn needed(settings: &Settings, can: Capabilities) -> Self {
+    /// Returns whether one is needed. None is where the call chose no isolation, the worker does not work on files of this
+    /// machine, and no other argument needs a folder.
+    pub(super) fn needed(settings: &Settings, can: Capabilities) -> Self {
         let unused = settings.isolation_by_default
             && !can.local
             && settings.setup.is_empty()
@@ -53,28 +53,22 @@ enum Site {
 }
 
 /// Why an attempt has no workspace.
-pub(crate) enum NotEntered {
+pub(super) enum NotEntered {
     /// Another process works on the repository.
     Locked,
     /// It cannot be had.
     Problem(Problem),
 }
 
-impl From<Problem> for NotEntered {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
-}
-
-impl From<RepoError> for NotEntered {
-    fn from(error: RepoError) -> Self {
+impl<E: Fault> From<E> for NotEntered {
+    fn from(error: E) -> Self {
         Self::Problem(error.problem())
     }
 }
 
 impl Workspace {
-    /// Takes the working copy, goes on in the worktree that `record` names, or makes a new one; notes it in `record`.
-    pub(crate) async fn enter(
+    /// Locks the working copy, reopens the worktree that `record` names, or makes a new one; notes it in `record`.
+    pub(super) async fn enter(
         repos: &Repos,
         workflow: WorkflowId,
         settings: &Settings,
@@ -121,12 +115,12 @@ impl Workspace {
     }
 
     /// Returns the user's repository.
-    pub(crate) fn repo(&self) -> &RepoPath {
+    pub(super) fn repo(&self) -> &RepoPath {
         &self.repo
     }
 
     /// Returns the folder to work in.
-    pub(crate) fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         match &self.site {
             Site::Elsewhere | Site::InPlace { .. } => self.repo.as_path(),
             Site::Worktree(worktree) => worktree.path(),
@@ -134,7 +128,7 @@ impl Workspace {
     }
 
     /// Fixes what counts as the base, after `setup` and before the worker.
-    pub(crate) async fn seal(
+    pub(super) async fn seal(
         &mut self,
         repos: &Repos,
         setup_ran: bool,
@@ -148,8 +142,7 @@ impl Workspace {
         } else {
             SetupRan::No
         };
-        let sealed = repos.seal_base(worktree, setup).await;
-        sealed.map_err(|error| error.problem())?;
+        repos.seal_base(worktree, setup).await?;
         note(worktree, record);
         Ok(())
     }
@@ -159,7 +152,7 @@ impl Workspace {
     /// # Errors
     ///
     /// git could not commit it (the files stay where they are), or an item that may only look has written.
-    pub(crate) async fn keep(
+    pub(super) async fn keep(
         &mut self,
         repos: &Repos,
         message: &str,
@@ -168,7 +161,7 @@ impl Workspace {
         match &mut self.site {
             Site::Elsewhere => Ok(()),
             Site::InPlace { before, .. } => {
-                // A repository that cannot be read any more is the attempt's own failure, told by its outcome.
+                // A repository that cannot be read any more is the attempt's own failure; its outcome says so.
                 if let Ok(after) = repos.head_at(&self.layout).await
                     && after.commit != before.commit
                 {
@@ -180,12 +173,10 @@ impl Workspace {
             }
             Site::Worktree(worktree) => {
                 if !worktree.is_sealed() {
-                    // No worker has run: what is there was `setup`'s doing, and it failed.
-                    let sealed = repos.seal_base(worktree, SetupRan::Yes).await;
-                    sealed.map_err(|error| error.problem())?;
+                    // No worker has run: all that is there comes from `setup`, which failed.
+                    repos.seal_base(worktree, SetupRan::Yes).await?;
                 }
-                let committed = repos.commit_work(worktree, message).await;
-                let committed = committed.map_err(|error| error.problem())?;
+                let committed = repos.commit_work(worktree, message).await?;
                 note(worktree, record);
                 record.changed = Some(committed.changed);
                 record.uncommitted = committed.uncommitted;
@@ -216,7 +207,7 @@ async fn open_or_make(
         .filter(|_| settings.isolation == Isolation::Worktree)
     {
         match repos.open_worktree(Path::new(path)).await {
-            // Somebody deleted it by hand: its commits are on the branch, and the work begins anew.
+            // Deleted by hand: its commits are on the branch, and the work begins anew.
             Err(RepoError::WorktreeGone { .. }) => {}
             opened => return opened,
         }

@@ -284,7 +284,7 @@ impl Orchestrator {
 fn may_resume(run: &Run, items: &[ItemRecord], item: ItemIndex) -> bool {
     let waits =
         |record: &ItemRecord| matches!(record.status, ItemState::Queued | ItemState::Running);
-    !items.get(item as usize).is_none_or(waits) && run.is_still(item)
+    !items.get(item as usize).is_none_or(waits) && run.is_idle(item)
 }
 
 fn unanswered(id: WorkflowId) -> Problem {

@@ -10,7 +10,7 @@ use crate::api::{
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{At, Counts, OnInterrupt, Revision, WorkflowId};
 use crate::orchestrator::Orchestrator;
-use crate::orchestrator::engine::{Run, Stop};
+use crate::orchestrator::engine::{Run, RunStatus, Stop};
 use crate::store::{OwnerState, WorkflowQuery, WorkflowSummary};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,17 +33,8 @@ pub(crate) enum Until {
     Change(Revision),
 }
 
-/// How a workflow stands, as far as waiting for it needs to know.
-#[derive(Debug, Clone, Copy)]
-struct Standing {
-    counts: Counts,
-    revision: Revision,
-    /// The revision that made the last failure known, as far as that is known.
-    failed_at: Option<Revision>,
-}
-
 impl Until {
-    fn is_met(self, now: Standing) -> bool {
+    fn is_met(self, now: RunStatus) -> bool {
         let over = now.counts.queued + now.counts.running == 0;
         over || match self {
             Self::Done => false,
@@ -121,7 +112,7 @@ impl Orchestrator {
             row.owner == OwnerState::Dead && row.counts.queued + row.counts.running > 0
         };
         if rows.iter().any(abandoned) {
-            self.recover().await?;
+            self.0.engine.recover().await?;
             rows = found().await?;
         }
         let found = rows;
@@ -177,7 +168,7 @@ impl Orchestrator {
             _ if stored.is_over() => return Ok(Snapshot::of_store(stored)),
             OwnerState::Other => return Ok(Snapshot::of_store(stored)),
             // Its server is dead: what it left is interrupted from now on.
-            OwnerState::Dead => self.recover().await?,
+            OwnerState::Dead => self.0.engine.recover().await?,
             OwnerState::This => {
                 let _turn = self.0.engine.resuming().await;
                 if let Some(run) = self.0.engine.run(id) {
@@ -210,15 +201,6 @@ impl Orchestrator {
             .ok_or_else(|| no_workflow(id))
     }
 
-    /// Marks what dead servers left as interrupted, and tells of it with the next answer.
-    pub(crate) async fn recover(&self) -> Result<(), Problem> {
-        let recovered = self.0.store.recover().await;
-        if !recovered.map_err(|error| error.problem())?.is_empty() {
-            self.stored_notices().await;
-        }
-        Ok(())
-    }
-
     /// Waits for a workflow, for `limit` at most; the caller hears of progress. Returns the run, where it is this server's.
     ///
     /// # Cancel safety
@@ -245,13 +227,9 @@ impl Orchestrator {
         let mut changes = run.changes();
         loop {
             changes.mark_unchanged();
-            let (counts, revision, failed_at) = run.standing();
-            report(caller, &counts);
-            if until.is_met(Standing {
-                counts,
-                revision,
-                failed_at,
-            }) {
+            let status = run.status();
+            report(caller, &status.counts);
+            if until.is_met(status) {
                 return;
             }
             tokio::select! {
@@ -287,7 +265,7 @@ impl Orchestrator {
             if matches!(until, Until::Failure(Some(after)) if summary.revision <= after) {
                 known = failed;
             }
-            let settled = until.is_met(Standing {
+            let settled = until.is_met(RunStatus {
                 counts: summary.counts,
                 revision: summary.revision,
                 failed_at: (failed > known).then_some(summary.revision),

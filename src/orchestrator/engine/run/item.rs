@@ -1,16 +1,17 @@
 //! One item of a run, and the phase it is in.
 
 use crate::model::{At, ItemRecord, ItemState, ItemWork, PoolName, Stage};
-use crate::orchestrator::engine::live::{Live, Stop};
+use crate::orchestrator::engine::live::LiveAttempt;
+use crate::orchestrator::engine::stop::Stop;
 use std::sync::Arc;
 
-/// An item, with what happens to it.
+/// An item with its phase.
 pub(crate) struct Item {
     pub(crate) work: Arc<ItemWork>,
     /// What the journal holds, or will in a moment where it has just begun.
     pub(crate) record: Arc<ItemRecord>,
     pub(crate) phase: Phase,
-    /// Attempts it has had since it was put in line.
+    /// Attempts it has had since the run was started or resumed.
     pub(crate) tries: u32,
     /// How the attempt before ended, while it waits for another one.
     pub(crate) failed: Option<Arc<ItemRecord>>,
@@ -18,14 +19,14 @@ pub(crate) struct Item {
 
 /// What happens to an item now.
 pub(crate) enum Phase {
-    /// Nothing is to happen to it.
-    Still,
-    /// Among those that can start now.
+    /// Nothing is to happen to it: it has ended, or is only planned.
+    Idle,
+    /// It can start.
     Ready,
-    /// Waits for its repository.
-    Parked,
-    /// Has a slot; its attempt begins or runs.
-    Live(Arc<Live>),
+    /// It waits for its repository.
+    Blocked,
+    /// It has a slot; its attempt begins or runs.
+    Running(Arc<LiveAttempt>),
     /// Its end is being journaled. With `again` it then waits for another attempt, unless it was stopped meanwhile.
     Ending {
         end: Arc<ItemRecord>,
@@ -40,7 +41,7 @@ impl Item {
             work: Arc::new(work),
             phase: match record.status {
                 ItemState::Queued => Phase::Ready,
-                _ => Phase::Still,
+                _ => Phase::Idle,
             },
             record: Arc::new(record),
             tries: 0,
@@ -55,7 +56,7 @@ impl Item {
         record.attempt = old.attempt + 1;
         record.pool = Some(pool.clone());
         record.started_at = Some(At::now());
-        // What the attempt before left is where this one goes on.
+        // This attempt continues in what the one before left.
         record.worktree.clone_from(&old.worktree);
         record.branch.clone_from(&old.branch);
         record.base_commit.clone_from(&old.base_commit);
@@ -63,12 +64,14 @@ impl Item {
         record
     }
 
+    /// Returns the record as callers see it.
     pub(crate) fn shown(&self) -> Arc<ItemRecord> {
         let mut record = Arc::clone(&self.record);
         match &self.phase {
-            Phase::Live(live) => live.overlay(Arc::make_mut(&mut record)),
+            Phase::Running(live) => live.overlay(Arc::make_mut(&mut record)),
             Phase::Ending { .. } => {
-                Arc::make_mut(&mut record).doing = Some("its end is being written down".to_owned());
+                Arc::make_mut(&mut record).doing =
+                    Some("writing its end to the journal".to_owned());
             }
             _ => {}
         }
@@ -82,7 +85,7 @@ pub(crate) fn is_failure(status: ItemState) -> bool {
 
 /// Returns the end of an item that never got another attempt.
 pub(crate) fn unstarted_end(record: &ItemRecord, why: Stop) -> ItemRecord {
-    let (status, problem) = why.verdict();
+    let (status, problem) = why.end();
     ItemRecord {
         status,
         stage: Some(Stage::Start),

@@ -75,18 +75,18 @@ fn max_parallel_limits_what_runs_at_once() {
         matches!(run.next(), Next::Item(_)),
         "before it is journaled"
     );
-    run.journaled([0], Some(2));
+    run.ends_journaled([0], Some(2));
     begun(&run, 1);
 }
 
 #[test]
 fn an_item_that_waits_for_its_repository_takes_no_place() {
     let run = run(2, json!({"max_parallel": 1}));
-    assert!(run.park(0) && !run.park(0));
+    assert!(run.block(0) && !run.block(0));
     begun(&run, 1);
-    assert!(run.put_back(0) && !run.put_back(0), "once");
+    assert!(run.unblock(0) && !run.unblock(0), "once");
     assert!(matches!(run.next(), Next::Later));
-    assert!(run.unbegin(1).is_none());
+    assert!(run.undo_begin(1).is_none());
     assert_eq!(states(&run), [ItemState::Queued; 2]);
     assert_eq!(run.view().items[1].attempt, 0, "as if it had not begun");
     begun(&run, 0);
@@ -104,13 +104,13 @@ fn nothing_starts_after_max_failures_not_even_another_attempt() {
         2,
         "has another try"
     );
-    run.journaled([0], Some(2));
+    run.ends_journaled([0], Some(2));
     let third = begun(&run, 2);
     assert!(start(&run).is_none(), "two at once");
     end(&run, &two, ItemState::Succeeded);
     let fourth = begun(&run, 3);
     end(&run, &third, ItemState::Failed);
-    run.journaled([1, 2], Some(3));
+    run.ends_journaled([1, 2], Some(3));
     let again = begun(&run, 0);
     assert_eq!(again.record.attempt, 2, "fewer tries come first");
     assert_eq!(
@@ -120,7 +120,7 @@ fn nothing_starts_after_max_failures_not_even_another_attempt() {
     );
     assert!(run.has_failed_enough());
     end(&run, &fourth, ItemState::Failed);
-    run.journaled([3], Some(4));
+    run.ends_journaled([3], Some(4));
     assert!(start(&run).is_none(), "another attempt is none any more");
     assert!(run.stop(&[], Stop::MaxFailures, None)[0].error.is_some());
 }
@@ -129,18 +129,18 @@ fn nothing_starts_after_max_failures_not_even_another_attempt() {
 fn an_end_is_known_when_it_is_journaled_and_the_revision_is_the_journals() {
     let run = run(1, json!({}));
     let attempt = begun(&run, 0);
-    run.begun(&attempt.record, 2);
+    run.begin_journaled(&attempt.record, 2);
     end(&run, &attempt, ItemState::Failed);
     let before = run.view();
     assert_eq!((before.counts.running, before.revision), (1, 2));
     assert_eq!(run.unsaved(), 1);
     assert!(!run.is_over());
-    run.journaled([0], Some(7));
-    assert_eq!(run.standing().1, 7);
-    assert_eq!(run.standing().2, Some(7), "the failure is that new");
+    run.ends_journaled([0], Some(7));
+    assert_eq!(run.status().revision, 7);
+    assert_eq!(run.status().failed_at, Some(7), "the failure is that new");
     assert!(run.is_over());
-    run.journaled([0], Some(5));
-    assert_eq!(run.standing().1, 7, "it never goes back");
+    run.ends_journaled([0], Some(5));
+    assert_eq!(run.status().revision, 7, "it never goes back");
 }
 
 #[test]
@@ -148,10 +148,10 @@ fn a_stop_is_not_forgotten_when_the_repository_is_locked() {
     let run = run(1, json!({}));
     begun(&run, 0);
     assert!(run.stop(&[], Stop::Requested, None).is_empty(), "it runs");
-    let end = run.unbegin(0).expect("it ends instead");
+    let end = run.undo_begin(0).expect("it ends instead");
     assert_eq!(end.status, ItemState::Cancelled);
-    assert!(!run.put_back(0));
-    run.journaled([0], Some(2));
+    assert!(!run.unblock(0));
+    run.ends_journaled([0], Some(2));
     assert!(run.is_over());
 }
 
@@ -166,15 +166,15 @@ fn what_waits_for_another_attempt_keeps_its_failure_when_it_is_stopped() {
         assert!(start(&run).is_none(), "not before that is journaled");
         let ended = if stopped_before_it_is_journaled {
             assert!(run.stop(&[], Stop::Requested, None).is_empty());
-            run.journaled([0], Some(2))
+            run.ends_journaled([0], Some(2))
         } else {
-            assert!(run.journaled([0], Some(2)).is_empty());
+            assert!(run.ends_journaled([0], Some(2)).is_empty());
             run.stop(&[], Stop::Requested, None)
         };
         assert_eq!(ended.len(), 1);
         assert_eq!(ended[0].status, ItemState::Failed);
         assert_eq!(ended[0].cause.as_deref(), Some("exit code 1"));
-        run.journaled([0], Some(3));
+        run.ends_journaled([0], Some(3));
         assert!(run.is_over());
     }
 }
@@ -202,9 +202,9 @@ fn items_are_resumed_while_others_run() {
     let run = run(2, json!({"max_failures": 1}));
     let (one, two) = (begun(&run, 0), begun(&run, 1));
     end(&run, &one, ItemState::Failed);
-    assert!(!run.is_still(0), "its end is not journaled");
-    run.journaled([0], Some(2));
-    assert!(run.is_still(0) && !run.is_still(1));
+    assert!(!run.is_idle(0), "its end is not journaled");
+    run.ends_journaled([0], Some(2));
+    assert!(run.is_idle(0) && !run.is_idle(1));
     let (work, mut again) = queued(0);
     again.attempt = 1;
     run.resume((*run.record()).clone(), [(work, again)], 3);
@@ -218,9 +218,9 @@ fn items_are_resumed_while_others_run() {
 #[derive(Debug, Clone)]
 enum Happens {
     Begin,
-    Park,
-    PutBack(usize),
-    Unbegin(usize),
+    Block,
+    Unblock(usize),
+    UndoBegin(usize),
     End(usize, bool),
     Journaled(usize),
     Stop(usize, Option<Stop>),
@@ -230,9 +230,9 @@ fn happens() -> impl Strategy<Value = Happens> {
     let pick = || any::<usize>();
     prop_oneof![
         4 => Just(Happens::Begin),
-        1 => Just(Happens::Park),
-        1 => pick().prop_map(Happens::PutBack),
-        1 => pick().prop_map(Happens::Unbegin),
+        1 => Just(Happens::Block),
+        1 => pick().prop_map(Happens::Unblock),
+        1 => pick().prop_map(Happens::UndoBegin),
         3 => (pick(), any::<bool>()).prop_map(|(at, well)| Happens::End(at, well)),
         3 => pick().prop_map(Happens::Journaled),
         1 => (pick(), prop::sample::select(vec![
@@ -244,7 +244,7 @@ fn happens() -> impl Strategy<Value = Happens> {
 /// What the dispatcher, the attempts and the journal hold of a run.
 #[derive(Default)]
 struct Around {
-    parked: Vec<ItemIndex>,
+    blocked: Vec<ItemIndex>,
     live: Vec<Begun>,
     /// Ends that are being journaled, in the order of their items' ends.
     ending: Vec<Vec<ItemRecord>>,
@@ -259,23 +259,23 @@ impl Around {
     fn step(&mut self, run: &Run, happens: Happens) {
         match happens {
             Happens::Begin => self.live.extend(start(run)),
-            Happens::Park => {
+            Happens::Block => {
                 if let Next::Item(work) = run.next() {
-                    assert!(run.park(work.item));
-                    self.parked.push(work.item);
+                    assert!(run.block(work.item));
+                    self.blocked.push(work.item);
                 }
             }
-            Happens::PutBack(at) => {
-                if let Some(item) = take(&mut self.parked, at) {
-                    run.put_back(item);
+            Happens::Unblock(at) => {
+                if let Some(item) = take(&mut self.blocked, at) {
+                    run.unblock(item);
                 }
             }
-            Happens::Unbegin(at) => {
+            Happens::UndoBegin(at) => {
                 if let Some(begun) = take(&mut self.live, at) {
                     let item = begun.record.item;
-                    match run.unbegin(item) {
+                    match run.undo_begin(item) {
                         Some(end) => self.ending.push(vec![end]),
-                        None => self.parked.push(item),
+                        None => self.blocked.push(item),
                     }
                 }
             }
@@ -293,7 +293,7 @@ impl Around {
                 if let Some(ends) = take(&mut self.ending, at) {
                     self.revision += 1;
                     let items = ends.iter().map(|end| end.item);
-                    let more = run.journaled(items, Some(self.revision));
+                    let more = run.ends_journaled(items, Some(self.revision));
                     self.ending.extend(more.into_iter().map(|end| vec![end]));
                 }
             }
@@ -332,7 +332,7 @@ proptest! {
         let mut rounds = 0;
         while !run.is_over() {
             for part in [
-                Happens::PutBack(first), Happens::Begin, Happens::End(first, true),
+                Happens::Unblock(first), Happens::Begin, Happens::End(first, true),
                 Happens::Journaled(first),
             ] {
                 around.step(&run, part);
@@ -342,7 +342,7 @@ proptest! {
             prop_assert!(rounds < 1_000, "{:?}", states(&run));
         }
         for item in run.view().items.iter() {
-            prop_assert!(item.attempt <= 3 && run.is_still(item.item), "{item:?}");
+            prop_assert!(item.attempt <= 3 && run.is_idle(item.item), "{item:?}");
         }
     }
 }

@@ -1,0 +1,143 @@
+//! How an attempt ended, written into its item's record.
+
+use super::cause;
+use super::live::LiveAttempt;
+use super::stop::Stop;
+use crate::error::{ErrorKind, Problem};
+use crate::model::{At, CheckStatus, ItemRecord, ItemState, Stage, VerifyResult};
+use crate::panic::Panicked;
+use crate::redact::redact;
+use crate::worker::{End, Outcome};
+use std::time::{Duration, Instant};
+
+/// By how much the wall clock may run ahead of the monotonic one before the machine is taken to have slept.
+const SLEPT: Duration = Duration::from_secs(5);
+
+/// Both clocks at an attempt's start, from which a sleep of the machine shows later.
+pub(super) struct Clocks {
+    wall: At,
+    monotonic: Instant,
+}
+
+impl Clocks {
+    pub(super) fn start() -> Self {
+        Self {
+            wall: At::now(),
+            monotonic: Instant::now(),
+        }
+    }
+
+    /// Returns whether the machine has slept since.
+    fn slept(&self) -> bool {
+        let wall = At::now().unix_ms().saturating_sub(self.wall.unix_ms());
+        let wall = Duration::from_millis(u64::try_from(wall).unwrap_or(0));
+        wall.saturating_sub(self.monotonic.elapsed()) > SLEPT
+    }
+}
+
+/// Writes the end of an attempt into the record. `stage` is the one that ended it, where it did not succeed.
+pub(super) fn conclude(
+    record: &mut ItemRecord,
+    stage: Stage,
+    outcome: Outcome,
+    live: &LiveAttempt,
+    clocks: &Clocks,
+) {
+    record.duration_ms = u64::try_from(live.started.elapsed().as_millis()).ok();
+    record.exit_code = outcome.exit_code;
+    record.usage = outcome.usage;
+    let tail = redact(outcome.final_text.as_deref().unwrap_or(tail_of(&outcome))).into_string();
+    record.output_tail = (!tail.is_empty()).then_some(tail);
+    let (status, failure) = match outcome.end {
+        End::Succeeded => (ItemState::Succeeded, None),
+        End::Failed(problem) => (ItemState::Failed, Some((stage, problem))),
+        End::NotStarted(problem) => (ItemState::Failed, Some((Stage::Start, problem))),
+        End::TimedOut(problem) => (ItemState::TimedOut, Some((stage, problem))),
+        End::Cancelled => {
+            let (status, problem) = live.stopped().unwrap_or(Stop::Closing).end();
+            (status, Some((stage, problem)))
+        }
+    };
+    record.status = status;
+    let Some((stage, mut problem)) = failure else {
+        return;
+    };
+    let ran = matches!(status, ItemState::Failed | ItemState::TimedOut);
+    if ran && clocks.slept() {
+        problem = Problem::new(
+            ErrorKind::Interrupted,
+            "host_slept: the machine slept while it ran",
+        )
+        .with_hint("resume_workflow runs it again");
+    }
+    problem.message = redact(&problem.message).into_string();
+    record.stage = Some(stage);
+    let cause = cause::of(&problem, &record.repo, record.output_tail.as_deref());
+    // Colours that were taken out can have stood within a secret.
+    record.cause = Some(redact(&cause).into_string());
+    record.error = Some(problem);
+}
+
+/// Returns the record of an attempt that met a defect of this program.
+pub(super) fn panicked(record: ItemRecord, panic: &Panicked) -> ItemRecord {
+    let problem = Problem::new(
+        ErrorKind::Internal,
+        format!(
+            "the attempt met a defect of mahavishnu: {}",
+            redact(&panic.0)
+        ),
+    )
+    .with_hint("please report it; resume_workflow runs the item again");
+    ItemRecord {
+        status: ItemState::Failed,
+        stage: Some(Stage::Run),
+        cause: Some("internal".to_owned()),
+        error: Some(problem),
+        ..record
+    }
+}
+
+/// Returns whether another attempt could end better: it ran and failed, or what stopped its start may pass.
+pub(super) fn may_retry(record: &ItemRecord) -> bool {
+    match (record.status, record.stage) {
+        (ItemState::Failed, Some(Stage::Start)) => {
+            record.error.as_ref().is_some_and(|error| error.retryable)
+        }
+        (ItemState::Failed | ItemState::TimedOut, _) => true,
+        _ => false,
+    }
+}
+
+/// Returns the result of a verification without output.
+pub(super) fn verify_result(status: CheckStatus, exit_code: Option<i32>) -> VerifyResult {
+    VerifyResult {
+        status,
+        exit_code,
+        output_tail: None,
+    }
+}
+
+/// Returns the result of a verification whose last line ended like this, not well.
+pub(super) fn verify_failed(line: &Outcome) -> VerifyResult {
+    let status = match &line.end {
+        End::TimedOut(_) => CheckStatus::TimedOut,
+        // It was stopped before it found anything.
+        End::Cancelled => CheckStatus::Skipped,
+        _ => CheckStatus::Failed,
+    };
+    VerifyResult {
+        output_tail: Some(redact(tail_of(line)).into_string()),
+        ..verify_result(status, line.exit_code)
+    }
+}
+
+/// Returns the end of the stream that says more: stderr where it failed and stderr has text.
+fn tail_of(outcome: &Outcome) -> &str {
+    let failed = outcome.end != End::Succeeded;
+    let by_stderr = failed && !outcome.stderr_tail.trim().is_empty();
+    if by_stderr || outcome.stdout_tail.trim().is_empty() {
+        &outcome.stderr_tail
+    } else {
+        &outcome.stdout_tail
+    }
+}
