@@ -3,6 +3,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// An instant on the wall clock, RFC 3339 in UTC with milliseconds when written.
 ///
@@ -31,10 +32,24 @@ impl At {
         self.0.as_millisecond()
     }
 
+    /// Returns the instant `span` later, or the last one that can be written.
+    pub fn plus(self, span: Duration) -> Self {
+        Self::from_unix_ms(self.unix_ms().saturating_add(ms(span)))
+    }
+
+    /// Returns the instant `span` earlier, or the first one that can be written.
+    pub fn minus(self, span: Duration) -> Self {
+        Self::from_unix_ms(self.unix_ms().saturating_sub(ms(span)))
+    }
+
     /// Reads an RFC 3339 instant.
     pub fn parse(text: &str) -> Option<Self> {
         text.parse().ok().map(Self)
     }
+}
+
+fn ms(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl std::fmt::Display for At {

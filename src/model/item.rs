@@ -1,5 +1,6 @@
 //! One item of a workflow: what it is to do, and what is known of it.
 
+use super::words::words;
 use super::{At, Attempt, ItemIndex, PoolName, Risk};
 use crate::error::Problem;
 use schemars::JsonSchema;
@@ -67,42 +68,22 @@ pub enum ItemState {
 }
 
 impl ItemState {
-    /// Every state, in the order of the declaration.
-    pub const ALL: [Self; 8] = [
-        Self::Planned,
-        Self::Queued,
-        Self::Running,
-        Self::Succeeded,
-        Self::Failed,
-        Self::TimedOut,
-        Self::Cancelled,
-        Self::Interrupted,
-    ];
-
     /// Returns whether the item will not change any more by itself.
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Planned | Self::Queued | Self::Running)
     }
-
-    /// Returns the state as it is written everywhere.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Planned => "planned",
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-            Self::Cancelled => "cancelled",
-            Self::Interrupted => "interrupted",
-        }
-    }
-
-    /// Reads what [`Self::as_str`] wrote.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text)
-    }
 }
+
+words!(ItemState {
+    Planned => "planned",
+    Queued => "queued",
+    Running => "running",
+    Succeeded => "succeeded",
+    Failed => "failed",
+    TimedOut => "timed_out",
+    Cancelled => "cancelled",
+    Interrupted => "interrupted",
+});
 
 /// The step in which an item failed.
 #[derive(
@@ -120,6 +101,13 @@ pub enum Stage {
     /// A `verify` line.
     Verify,
 }
+
+words!(Stage {
+    Start => "start",
+    Setup => "setup",
+    Run => "run",
+    Verify => "verify",
+});
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -305,15 +293,6 @@ impl ItemRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn states_are_written_the_same_everywhere() {
-        for state in ItemState::ALL {
-            let json = serde_json::to_value(state).expect("serialises");
-            assert_eq!(json, state.as_str());
-            assert_eq!(ItemState::parse(state.as_str()), Some(state));
-        }
-    }
 
     #[test]
     fn an_unstarted_record_holds_no_nulls() {

@@ -1,5 +1,6 @@
 //! Memories: what was learned, what items did, what people keep; and their way to a peer.
 
+use super::words::words;
 use super::{At, Attempt, ItemIndex, MemoryId, PoolName, WorkflowId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,24 +21,11 @@ pub enum MemoryKind {
     Note,
 }
 
-impl MemoryKind {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Lesson, Self::Outcome, Self::Note];
-
-    /// Returns the kind as it is written everywhere.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Lesson => "lesson",
-            Self::Outcome => "outcome",
-            Self::Note => "note",
-        }
-    }
-
-    /// Reads what [`Self::as_str`] wrote.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
-    }
-}
+words!(MemoryKind {
+    Lesson => "lesson",
+    Outcome => "outcome",
+    Note => "note",
+});
 
 /// A memory server that memories are forwarded to, as the config names it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

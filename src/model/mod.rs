@@ -10,6 +10,7 @@ mod labels;
 mod memory;
 mod peer;
 mod risk;
+mod words;
 mod workflow;
 
 pub use at::At;

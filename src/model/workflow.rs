@@ -1,5 +1,6 @@
 //! A workflow: its settings, its state and its counts.
 
+use super::words::words;
 use super::{At, Filter, ItemState, ServerId, WorkflowId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -122,6 +123,16 @@ pub enum WorkflowStatus {
     Interrupted,
 }
 
+words!(WorkflowStatus {
+    Planned => "planned",
+    Running => "running",
+    Succeeded => "succeeded",
+    Partial => "partial",
+    Failed => "failed",
+    Cancelled => "cancelled",
+    Interrupted => "interrupted",
+});
+
 /// How many items there are in all and in each state, zeros included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
@@ -163,6 +174,11 @@ impl Counts {
         *self.slot(new) += 1;
     }
 
+    /// Returns how many items are queued or run.
+    pub fn unfinished(&self) -> u32 {
+        self.queued + self.running
+    }
+
     /// Returns how many items will not change any more by themselves.
     pub fn ended(&self) -> u32 {
         self.succeeded + self.failed + self.timed_out + self.cancelled + self.interrupted
@@ -182,7 +198,7 @@ impl Counts {
 
     /// Returns where a workflow with these counts stands that has no `max_failures`.
     pub fn status(&self) -> WorkflowStatus {
-        if self.queued + self.running > 0 {
+        if self.unfinished() > 0 {
             WorkflowStatus::Running
         } else if self.interrupted > 0 {
             WorkflowStatus::Interrupted
