@@ -14,24 +14,10 @@ use crate::redact::redact;
 use crate::worker::{End, Event, Events, Outcome, RepoRef, Task};
 use std::path::Path;
 use std::sync::Arc;
-<<<<<<< HEAD
 use std::time::{Duration, Instant};
-
-/// By how much the wall clock may run ahead of the monotonic one before the machine is taken to have slept.
-const SLEPT: Duration = Duration::from_secs(5);
 
 /// How long committing an attempt's work may take after its deadline, or after it was stopped.
 const KEEP_LIMIT: Duration = Duration::from_secs(60);
-
-/// How an attempt ended, before it is written down.
-struct Verdict {
-    stage: Stage,
-    outcome: Outcome,
-    verify: Option<VerifyResult>,
-}
-=======
-use std::time::Instant;
->>>>>>> 19fa11d (engine: one file for each part, no circles, plain names)
 
 /// Another process works on the repository: the attempt is as if it had not begun.
 struct RepoLocked;
@@ -174,47 +160,53 @@ impl Execution<'_> {
             self.run.id(),
             record.attempt
         );
-<<<<<<< HEAD
-        let keeping = workspace.keep(&self.repos, &message, record);
         let kept = tokio::select! {
-            kept = keeping => kept.map_err(End::Failed),
-            end = over_keeping(&begun.live, deadline) => Err(end),
+            kept = workspace.keep(&self.engine.repos, &message, record) => kept.map_err(End::Failed),
+            end = self.stopped_keeping() => Err(end),
         };
-        match (kept, &mut verdict.outcome.end) {
-            (Ok(()), _) => {}
-            (Err(why), end @ End::Succeeded) => {
-                verdict.stage = Stage::Run;
-                *end = why;
-            }
-            // It had failed already: what it left could not be kept either.
-            (
-                Err(End::Failed(lost) | End::TimedOut(lost)),
-                End::Failed(problem) | End::NotStarted(problem) | End::TimedOut(problem),
-            ) => {
-                problem.message = format!("{}; and {}", problem.message, lost.message);
-            }
-            (Err(why), _) => {
-                tracing::warn!(?why, "the work of a stopped item was not committed");
-=======
-        let kept = workspace.keep(&self.engine.repos, &message, record).await;
-        let Err(lost) = kept else {
+        let Err(why) = kept else {
             return (stage, outcome);
         };
-        match &mut outcome.end {
-            end @ End::Succeeded => {
-                *end = End::Failed(lost);
+        match (why, &mut outcome.end) {
+            (why, end @ End::Succeeded) => {
+                *end = why;
                 return (Stage::Run, outcome);
             }
             // It had failed already: what it left could not be kept either.
-            End::Failed(problem) | End::NotStarted(problem) | End::TimedOut(problem) => {
-                problem.message = format!("{}; and {}", problem.message, lost.message);
-            }
-            End::Cancelled => {
-                tracing::warn!(problem = %lost, "the work of a stopped item was not committed");
->>>>>>> 19fa11d (engine: one file for each part, no circles, plain names)
+            (
+                End::Failed(lost) | End::TimedOut(lost),
+                End::Failed(problem) | End::NotStarted(problem) | End::TimedOut(problem),
+            ) => problem.message = format!("{}; and {}", problem.message, lost.message),
+            (why, _) => {
+                tracing::warn!(?why, "the work of a stopped item was not committed");
             }
         }
         (stage, outcome)
+    }
+
+    /// Waits until committing the work has taken too long, or is stopped; returns which. An attempt that was stopped or
+    /// out of time before has [`KEEP_LIMIT`] for it.
+    async fn stopped_keeping(&self) -> End {
+        let cancel = &self.begun.live.cancel;
+        let stopped = cancel.is_cancelled();
+        let from = self.deadline.or(stopped.then(Instant::now));
+        let late = async {
+            match from {
+                Some(from) => {
+                    let limit = from.max(Instant::now()) + KEEP_LIMIT;
+                    tokio::time::sleep_until(limit.into()).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = cancel.cancelled(), if !stopped => End::Cancelled,
+            () = late => End::TimedOut(Problem::new(
+                ErrorKind::TimedOut,
+                "its work could not be committed in time; the files are in the worktree",
+            )
+            .with_hint("see whether a filter or a lock holds git up; resume_workflow commits what is there")),
+        }
     }
 
     async fn stages(&self, workspace: &mut Workspace, record: &mut ItemRecord) -> (Stage, Outcome) {
@@ -234,19 +226,13 @@ impl Execution<'_> {
         if let Some(failed) = lines.run("setup", &settings.setup).await {
             return (Stage::Setup, failed);
         }
-<<<<<<< HEAD
-        let sealing = workspace.seal(&self.repos, !settings.setup.is_empty(), record);
+        let setup_ran = !settings.setup.is_empty();
         let sealed = tokio::select! {
-            sealed = sealing => sealed.map_err(End::NotStarted),
-            end = over(&begun.live, deadline) => Err(end),
+            sealed = workspace.seal(&engine.repos, setup_ran, record) => sealed.map_err(End::NotStarted),
+            end = self.stopped() => Err(end),
         };
         if let Err(end) = sealed {
-            return Verdict::unstarted(end);
-=======
-        let setup_ran = !settings.setup.is_empty();
-        if let Err(problem) = workspace.seal(&engine.repos, setup_ran, record).await {
-            return (Stage::Start, Outcome::of(End::NotStarted(problem)));
->>>>>>> 19fa11d (engine: one file for each part, no circles, plain names)
+            return (Stage::Start, Outcome::of(end));
         }
         begun.live.doing("run");
         let task = self.task(workspace, record, &dir, &logs);
@@ -286,146 +272,8 @@ impl Execution<'_> {
             dir: dir.to_owned(),
             logs: logs.to_owned(),
             deadline: self.deadline,
-<<<<<<< HEAD
-            stall: self.settings.stall,
-            grace: self.live.grace.clone(),
-        };
-        let mut alive = |_, _: &[u8]| self.live.alive();
-        outcome(host.processes.run(job, &mut alive, &self.live.cancel).await)
-    }
-}
-
-fn verified(
-    status: CheckStatus,
-    exit_code: Option<i32>,
-    output_tail: Option<String>,
-) -> VerifyResult {
-    VerifyResult {
-        status,
-        exit_code,
-        output_tail,
-    }
-}
-
-impl Verdict {
-    /// Returns the verdict on an attempt of which nothing ran.
-    fn unstarted(end: End) -> Self {
-        Self {
-            stage: Stage::Start,
-            outcome: Outcome::of(end),
-            verify: None,
-        }
-    }
-}
-
-/// Waits until a running attempt is stopped or out of time, and returns which.
-async fn over(live: &Live, deadline: Option<Instant>) -> End {
-    let late = async {
-        match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = live.cancel.cancelled() => End::Cancelled,
-        () = late => End::TimedOut(Problem::new(
-            ErrorKind::TimedOut,
-            "its time was over before it could start: the repository could not be had",
-        )
-        .with_hint("see what holds the repository's git lock, or give more timeout_s")),
-    }
-}
-
-/// Waits until keeping an attempt's work is to be given up, and returns what that makes of the attempt: when it is stopped
-/// meanwhile, or well after its deadline. The work of one that was stopped before gets as long.
-async fn over_keeping(live: &Live, deadline: Option<Instant>) -> End {
-    let stopped = live.cancel.is_cancelled();
-    let from = deadline.or(stopped.then(Instant::now));
-    let late = async {
-        match from {
-            Some(from) => {
-                tokio::time::sleep_until((from.max(Instant::now()) + KEEP_LIMIT).into()).await
-            }
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = live.cancel.cancelled(), if !stopped => End::Cancelled,
-        () = late => End::TimedOut(Problem::new(
-            ErrorKind::TimedOut,
-            "its work could not be committed in time; the files are in the worktree",
-        )
-        .with_hint("see whether a filter or a lock holds git up; resume_workflow commits what is there")),
-    }
-}
-
-/// Returns the end of an attempt that met a defect of this program.
-fn panicked(record: ItemRecord, panic: &Panicked) -> ItemRecord {
-    let problem = Problem::new(
-        ErrorKind::Internal,
-        format!(
-            "the attempt met a defect of mahavishnu: {}",
-            redact(&panic.0)
-        ),
-    )
-    .with_hint("please report it; resume_workflow runs the item again");
-    ItemRecord {
-        status: ItemState::Failed,
-        stage: Some(Stage::Run),
-        cause: Some("internal".to_owned()),
-        error: Some(problem),
-        ..record
-    }
-}
-
-/// Returns the end of what was written, of the stream that tells more: stderr where it failed and stderr has text.
-fn tail_of(outcome: &Outcome) -> String {
-    let failed = outcome.end != End::Succeeded;
-    let stderr_tells = failed && !outcome.stderr_tail.trim().is_empty();
-    if stderr_tells || outcome.stdout_tail.trim().is_empty() {
-        outcome.stderr_tail.clone()
-    } else {
-        outcome.stdout_tail.clone()
-    }
-}
-
-/// Returns whether another attempt could end better: it ran and failed, or what stopped its start may pass.
-fn may_retry(record: &ItemRecord) -> bool {
-    match (record.status, record.stage) {
-        (ItemState::Failed, Some(Stage::Start)) => {
-            record.error.as_ref().is_some_and(|error| error.retryable)
-        }
-        (ItemState::Failed, _) => true,
-        (ItemState::TimedOut, _) => true,
-        _ => false,
-    }
-}
-
-fn events(live: &Arc<Live>) -> Events {
-    let live = Arc::clone(live);
-    Arc::new(move |event| {
-        live.alive();
-        if let Event::Doing(what) = event {
-            live.doing(redact(&what));
-        }
-    })
-}
-
-/// Both clocks at an attempt's start, to tell later whether the machine slept in between.
-struct Clocks {
-    wall: At,
-    monotonic: Instant,
-}
-
-impl Clocks {
-    fn start() -> Self {
-        Self {
-            wall: At::now(),
-            monotonic: Instant::now(),
-=======
             stall: self.settings().stall,
             grace: live.grace.clone(),
->>>>>>> 19fa11d (engine: one file for each part, no circles, plain names)
         }
     }
 
