@@ -7,6 +7,7 @@
 
 mod call;
 mod health;
+mod item;
 mod memory;
 mod pools;
 mod repos;
@@ -16,6 +17,7 @@ mod workflow;
 
 pub use call::{Caller, Interrupt, Progress, ProgressSink, Wait};
 pub use health::{Check, CheckHealth, CheckHealthResult, HealthStatus, Probe};
+pub use item::Item;
 pub use memory::{
     AggregateMemory, AggregateMemoryResult, ClearCache, ClearCacheResult, Collected,
     CrossPoolSearch, CrossPoolSearchResult, Forwarding, Hit, Matched, PoolCollection, PoolOutcome,

@@ -2,7 +2,7 @@
 
 use super::ItemSelector;
 use crate::error::Problem;
-use crate::model::{ItemIndex, WorkflowId};
+use crate::model::{ItemIndex, RiskKind, WorkflowId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ pub struct RepoRow {
     pub dirty: u64,
     /// What it is made of: rust, node, python, ...
     pub kinds: Vec<String>,
-    /// How many items' changes wait to be brought home.
+    /// How many items' changes were never applied.
     pub unapplied: u64,
     /// Why its state could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,7 +67,7 @@ pub struct ListReposResult {
     pub cursor: Option<String>,
 }
 
-/// How changes are brought home.
+/// How changes are applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
@@ -84,23 +84,26 @@ pub enum ApplyHow {
 /// Arguments of `apply_changes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ApplyChanges {
-    /// The workflow whose changes to bring home.
+    /// The workflow whose changes to apply.
     pub workflow_id: WorkflowId,
     /// The items: indexes from 0, or repository names or paths. Default: all that changed something, passed `verify` and
-    /// are not home yet.
+    /// are not applied yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemSelector>,
-    /// How to bring them home. Default: working_copy.
+    /// How to apply them. Default: working_copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub how: Option<ApplyHow>,
-    /// Only say what would happen. Default: false.
+    /// Only report what would happen. Default: false.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub check_only: bool,
     /// Also items that failed `verify` or had none to pass. Default: false.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub allow_unverified: bool,
-    /// Take earlier applications back instead, the latest first: the `undo` values of an earlier answer or of the items.
-    /// Goes with workflow_id alone. Default: none.
+    /// Also items with risks of these kinds, as the items' `risks` name them. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_risks: Vec<RiskKind>,
+    /// Undo earlier applies instead, the latest first: the `undo` values of an earlier answer or of the items. Goes with
+    /// workflow_id alone. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undo: Vec<String>,
     /// The `cursor` of the answer before, for the rows that did not fit into it; applies nothing. Default: the first rows.
@@ -116,21 +119,24 @@ pub struct Applied {
     pub item: ItemIndex,
     /// The repository's canonical absolute path.
     pub repo: String,
-    /// Whether the change is home now (or would be, with `check_only`).
+    /// Whether the change is applied now.
     pub applied: bool,
+    /// Whether nothing keeps the change from being applied (with `check_only`).
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub would_apply: bool,
     /// Files that both sides changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<String>,
     /// Uncommitted files of the working copy that the change touches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overlaps_dirty: Vec<String>,
-    /// Give it back in `undo` to take the application back.
+    /// Give it back in `undo` to undo the apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<String>,
-    /// Whether this call has taken the change back.
+    /// Whether this call has undone the change.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub undone: bool,
-    /// Why nothing was applied, or taken back.
+    /// Why nothing was applied, or undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
 }
@@ -140,7 +146,7 @@ pub struct Applied {
 pub struct ApplyChangesResult {
     /// The workflow.
     pub workflow_id: WorkflowId,
-    /// How many of all rows, shown or not, are home now (or would be); for `undo`, how many were taken back.
+    /// How many of all rows, shown or not, are applied now (or could be, with `check_only`); for `undo`, how many were undone.
     pub done_count: u64,
     /// How many are not, each for the reason in its row.
     pub refused_count: u64,
@@ -166,10 +172,10 @@ pub struct CleanWorktrees {
     /// The items of the workflow: indexes from 0, or repository names or paths. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemSelector>,
-    /// Only say what would be removed. Default: true; give false to remove.
+    /// Only report what would be removed. Default: true; give false to remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
-    /// Also worktrees whose changes were never brought home; a ref keeps them. Default: false.
+    /// Also worktrees whose changes were never applied; a ref keeps them. Default: false.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub include_unapplied: bool,
     /// The `cursor` of the answer before, to go on after its last worktree. Default: from the first.

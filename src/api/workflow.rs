@@ -1,10 +1,10 @@
 //! The starters `route_least_loaded` and `execute_workflow_parallel`, and what they start: `get_workflow`,
 //! `read_output`, `cancel_workflow`, `resume_workflow`.
 
-use super::{Detail, ItemSelector};
+use super::{Detail, Item, ItemSelector};
 use crate::model::{
-    At, Attempt, Counts, Isolation, ItemIndex, ItemRecord, ItemState, OnInterrupt, PoolName, Stage,
-    WorkflowId, WorkflowStatus,
+    At, Attempt, Counts, Isolation, ItemIndex, ItemState, OnInterrupt, PoolName, Stage, WorkflowId,
+    WorkflowStatus,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
@@ -225,7 +225,7 @@ pub struct WorkflowResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<RouteWhy>,
     /// The items, by index, as many as fit.
-    pub items: Vec<ItemRecord>,
+    pub items: Vec<Item>,
     /// Grows with every change; give it to get_workflow as `after` to wait for the next one.
     pub revision: u64,
     /// How much longer it will take, in seconds, by the pace so far.

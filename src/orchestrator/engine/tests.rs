@@ -1,7 +1,7 @@
 //! The engine with a worker that no config can make: one with a defect.
 
 use super::{Run, Stop};
-use crate::api::{Caller, StartMany, StartOne, WorkflowResult};
+use crate::api::{Caller, StartMany, StartOne, Tools, WorkflowResult};
 use crate::config::{Config, Overrides, Sources};
 use crate::error::{ErrorKind, Problem};
 use crate::model::{ItemState, PoolName, Work, WorkflowStatus};
@@ -159,7 +159,9 @@ async fn run(core: &Orchestrator, retries: u32) -> WorkflowResult {
         json!({"repo": "r", "command": ["true"], "pools": ["defective"], "retries": retries});
     let args: StartOne = serde_json::from_value(args).expect("arguments");
     let caller = Caller::new(None, Caller::DEFAULT_WAIT_CAP);
-    core.start_one(args, &caller).await.expect("an answer")
+    Tools::route_least_loaded(core, args, &caller)
+        .await
+        .expect("an answer")
 }
 
 #[tokio::test]
@@ -184,7 +186,9 @@ async fn start_all(dir: &Path, gauge: &Gauge) -> (Orchestrator, Arc<Run>) {
     let args = json!({"repos": ["r*"], "command": ["true"], "pools": ["defective"], "isolation": "in_place", "wait_s": 0});
     let args: StartMany = serde_json::from_value(args).expect("arguments");
     let caller = Caller::new(None, Caller::DEFAULT_WAIT_CAP);
-    let started = core.start_many(args, &caller).await.expect("an answer");
+    let started = Tools::execute_workflow_parallel(&core, args, &caller)
+        .await
+        .expect("an answer");
     let run = core.0.engine.run(started.workflow_id).expect("it runs");
     (core, run)
 }

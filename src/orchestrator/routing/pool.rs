@@ -5,9 +5,8 @@
 use super::stats::Stats;
 use crate::model::PoolName;
 use crate::worker::Worker;
-use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A pool as attempts see it.
 pub(crate) struct Pool {
@@ -21,8 +20,6 @@ pub(crate) struct Pool {
     pub(crate) timeout: Option<Duration>,
     /// What its attempts have taken so far.
     pub(crate) stats: Stats,
-    // Held to copy an instant, never across an await.
-    usable_at: Mutex<Option<Instant>>,
 }
 
 impl Pool {
@@ -39,18 +36,6 @@ impl Pool {
             worker,
             timeout,
             stats: Stats::default(),
-            usable_at: Mutex::default(),
         }
-    }
-
-    /// Notes that its worker was found usable at `now`.
-    pub(crate) fn found_usable(&self, now: Instant) {
-        *self.usable_at.lock() = Some(now);
-    }
-
-    /// Returns whether its worker was found usable less than `age` before `now`.
-    pub(crate) fn was_usable(&self, now: Instant, age: Duration) -> bool {
-        let usable_at = *self.usable_at.lock();
-        usable_at.is_some_and(|at| now.saturating_duration_since(at) < age)
     }
 }

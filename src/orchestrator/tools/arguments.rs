@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The longest time that is no mistake, in seconds: 30 days.
-pub(crate) const MAX_SECONDS: f64 = 30.0 * 86_400.0;
+pub(super) const MAX_SECONDS: f64 = 30.0 * 86_400.0;
 
 /// Returns the duration that argument `field` gives in seconds.
-pub(crate) fn seconds(
+pub(super) fn seconds(
     field: &str,
     value: Option<f64>,
     range: RangeInclusive<f64>,
@@ -28,7 +28,7 @@ pub(crate) fn seconds(
 }
 
 /// Returns the count that argument `field` gives.
-pub(crate) fn count(
+pub(super) fn count(
     field: &str,
     value: Option<i64>,
     range: RangeInclusive<u32>,
@@ -47,7 +47,7 @@ pub(crate) fn count(
 }
 
 /// Returns the work that `task` or `command` asks for.
-pub(crate) fn work(task: Option<String>, command: Vec<String>) -> Result<Work, Problem> {
+pub(super) fn work(task: Option<String>, command: Vec<String>) -> Result<Work, Problem> {
     const EITHER: &str = "either `task` (a prompt) or `command` (an argv), and one of them";
     match (task, command.is_empty()) {
         (Some(_), false) => Err(Problem::argument(
@@ -92,7 +92,7 @@ fn argv(command: Vec<String>) -> Result<Vec<String>, Problem> {
 }
 
 /// Splits the command lines of `setup` or `verify` without a shell.
-pub(crate) fn lines(field: &str, lines: &[String]) -> Result<Vec<Vec<String>>, Problem> {
+pub(super) fn lines(field: &str, lines: &[String]) -> Result<Vec<Vec<String>>, Problem> {
     lines
         .iter()
         .enumerate()
@@ -160,7 +160,7 @@ fn shell_operator(line: &str) -> Option<(usize, &'static str)> {
 }
 
 /// Returns the refusal of a name that is not known, with the nearest one that is.
-pub(crate) fn unknown<'a>(
+pub(super) fn unknown<'a>(
     field: &str,
     what: &str,
     name: &str,

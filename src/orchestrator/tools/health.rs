@@ -15,7 +15,10 @@ const WORKTREES_NAMED: usize = 3;
 
 impl Orchestrator {
     /// Answers `check_health`.
-    pub(crate) async fn health(&self, args: CheckHealth) -> Result<CheckHealthResult, Problem> {
+    pub(super) async fn check_health(
+        &self,
+        args: CheckHealth,
+    ) -> Result<CheckHealthResult, Problem> {
         let mut checks = vec![self.config_check(), self.store_check().await];
         checks.push(self.disk_check());
         checks.extend(self.roots_check());
@@ -249,7 +252,7 @@ impl Orchestrator {
 
     async fn pools_check(&self) -> Result<Vec<Check>, Problem> {
         let page = self
-            .pools_page(ListPools {
+            .list_pools(ListPools {
                 detail: Some(Detail::Summary),
                 ..ListPools::default()
             })

@@ -19,7 +19,7 @@
 /// Returns whether `reason`, of a `notifications/cancelled` of the host `client`, is a person's.
 ///
 /// No reason, an unknown one, an unknown host and a time-out are not: the run goes on.
-pub(crate) fn is_a_persons(client: Option<&str>, reason: Option<&str>) -> bool {
+pub(super) fn is_a_persons(client: Option<&str>, reason: Option<&str>) -> bool {
     PERSONS
         .iter()
         .any(|&(host, persons)| client == Some(host) && reason == Some(persons))

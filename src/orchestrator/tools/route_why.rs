@@ -5,7 +5,7 @@ use crate::error::{ErrorKind, Problem};
 use crate::orchestrator::routing::{Exclusion, Why};
 
 /// Returns the refusal of a single task that no pool has a slot or a place in its queue for.
-pub(crate) fn all_full(why: &Why) -> Problem {
+pub(super) fn all_full(why: &Why) -> Problem {
     let mut message =
         "every pool that could take the task is full, draining or unhealthy".to_owned();
     let told: Vec<String> = why
@@ -29,7 +29,7 @@ pub(crate) fn all_full(why: &Why) -> Problem {
 }
 
 /// Returns the grounds as callers see them.
-pub(crate) fn route_why(why: Why) -> RouteWhy {
+pub(super) fn route_why(why: Why) -> RouteWhy {
     RouteWhy {
         rule: "least (in_flight + queued) / max_workers; then fewest outstanding tasks; then least recently routed to"
             .to_owned(),

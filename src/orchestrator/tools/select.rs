@@ -1,57 +1,18 @@
-//! Which items of a workflow a call is about.
+//! The items that a call names, by index, repository name or path.
 
 use super::arguments;
-use super::view::{Snapshot, bad_cursor};
-use crate::api::{Detail, GetWorkflow, ItemSelector};
+use crate::api::ItemSelector;
 use crate::error::Problem;
-use crate::model::{ItemIndex, ItemRecord, ItemState};
+use crate::model::{ItemIndex, ItemRecord};
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
-
-/// What an answer about a workflow is to show.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Shown {
-    /// Only these items; none: all.
-    pub(crate) items: Option<BTreeSet<ItemIndex>>,
-    /// Only items in these states; empty: all.
-    pub(crate) only: Vec<ItemState>,
-    /// How much of each.
-    pub(crate) detail: Detail,
-    /// From this item on.
-    pub(crate) from: ItemIndex,
-    /// Whether anything was asked for beyond how it stands.
-    pub(crate) asked: bool,
-}
-
-/// Reads what `args` asks to be shown.
-pub(crate) fn shown(snapshot: &Snapshot, args: &GetWorkflow) -> Result<Shown, Problem> {
-    let from = match &args.cursor {
-        Some(cursor) => cursor.parse().map_err(|_| bad_cursor())?,
-        None => 0,
-    };
-    let items = if args.items.is_empty() {
-        None
-    } else {
-        Some(items(&snapshot.items, &args.items)?)
-    };
-    Ok(Shown {
-        asked: items.is_some()
-            || !args.only.is_empty()
-            || args.detail.is_some()
-            || args.cursor.is_some(),
-        items,
-        only: args.only.clone(),
-        detail: args.detail.unwrap_or_default(),
-        from,
-    })
-}
 
 /// Returns the items that `selectors` name.
 ///
 /// # Errors
 ///
 /// An index that is too large, a name that no item has, or one that two repositories have.
-pub(crate) fn items<R: Borrow<ItemRecord>>(
+pub(super) fn items<R: Borrow<ItemRecord>>(
     records: &[R],
     selectors: &[ItemSelector],
 ) -> Result<BTreeSet<ItemIndex>, Problem> {
@@ -62,14 +23,11 @@ pub(crate) fn items<R: Borrow<ItemRecord>>(
                 found.insert(*index);
             }
             ItemSelector::Index(index) => {
-                return Err(Problem::argument(
-                    "items",
-                    format!("there is no item {index}"),
-                    format!(
-                        "0 to {}, or a repository's name or path",
-                        records.len().saturating_sub(1)
-                    ),
-                ));
+                let last = records.len().saturating_sub(1);
+                let allowed = format!("0 to {last}, or a repository's name or path");
+                let message = format!("there is no item {index}");
+                return Err(Problem::argument("items", message, allowed)
+                    .with_hint("get_workflow lists the items"));
             }
             ItemSelector::Repo(name) => found.extend(of_repo(records, name)?),
         }
@@ -104,13 +62,15 @@ fn of_repo<R: Borrow<ItemRecord>>(records: &[R], name: &str) -> Result<Vec<ItemI
             "items",
             format!("{name:?} fits several repositories"),
             repos.into_iter().take(5).collect::<Vec<_>>().join(", "),
-        )),
+        )
+        .with_hint("give the repository's path, or the item's index")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ItemState;
 
     #[test]
     fn items_are_named_by_index_name_or_path() {

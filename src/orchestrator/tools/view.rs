@@ -1,333 +1,210 @@
-//! What callers see of a workflow, within the size that hosts show whole.
-//!
-//! Status, counts and failures first, then rows in a stable order, texts cut with `truncated`, the rest by a cursor.
+//! What an answer shows of a workflow, within the size that hosts show whole: status, counts and failures first, then
+//! items in a stable order, texts cut, the rest by a cursor.
 
-use super::select::Shown;
-use crate::api::{Detail, Failure, Owner, WorkflowResult};
+use super::item_row::{ItemRow, cut_head};
+use super::page::{Budget, bad_cursor};
+use super::snapshot::Snapshot;
+use crate::api::{Detail, Failure, WorkflowResult};
 use crate::error::Problem;
-use crate::model::{Counts, ItemRecord, ItemState, WorkflowRecord, WorkflowStatus};
-use crate::orchestrator::engine::{View, groups};
-use crate::store::StoredWorkflow;
-use serde::Serialize;
+use crate::model::{ItemIndex, ItemRecord, ItemState, WorkflowStatus};
+use crate::orchestrator::engine::groups;
 use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most bytes of JSON that an answer's rows and failures take. The server allows 9,000 in all.
-pub(crate) const ROOM: usize = 7_600;
+/// The budget of an answer's items and failures. The server allows 9,000 bytes in all.
+const BYTES: usize = 7_600;
 
-/// The same for a run that goes on and was not asked for more than how it stands: 1,500 in all.
-const RUNNING_ROOM: usize = 900;
+/// The budget of the short answer about a workflow that runs; it stays under 1,500 bytes in all.
+const BRIEF_BYTES: usize = 900;
 
-/// How much of the room failures may take before items come.
+/// Failures take at most this fraction of the budget: one part in three.
 const FAILURES_SHARE: usize = 3;
 
-/// All that is known of a workflow at one moment.
-pub(crate) struct Snapshot {
-    pub(crate) record: Arc<WorkflowRecord>,
-    pub(crate) items: Vec<Arc<ItemRecord>>,
-    pub(crate) counts: Counts,
-    pub(crate) revision: u64,
-    pub(crate) owner: Owner,
-    pub(crate) eta: Option<Duration>,
+/// What an answer about a workflow is to show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// Only these items; none: all.
+    pub(super) items: Option<BTreeSet<ItemIndex>>,
+    /// Only items in these states; empty: all.
+    pub(super) only: Vec<ItemState>,
+    /// How much of each item.
+    pub(super) detail: Detail,
+    /// Where the page begins.
+    pub(super) cursor: Cursor,
+    /// Whether the caller asked for more than the state of a running workflow.
+    pub(super) asked: bool,
 }
 
-impl Snapshot {
-    /// Returns the one of a run of this server.
-    pub(crate) fn of_run(view: View) -> Self {
-        Self {
-            record: view.record,
-            items: view.items,
-            counts: view.counts,
-            revision: view.revision,
-            owner: Owner::This,
-            eta: view.eta,
-        }
-    }
-
-    /// Returns the one of a workflow that this server does not run now.
-    pub(crate) fn of_store(stored: StoredWorkflow) -> Self {
-        Self {
-            record: Arc::new(stored.record),
-            counts: Counts::of(stored.items.iter().map(|item| item.status)),
-            items: stored.items.into_iter().map(Arc::new).collect(),
-            revision: stored.revision,
-            owner: crate::orchestrator::tools::watch::owner(stored.owner),
-            eta: None,
-        }
-    }
+/// Where a page of items begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// The first item.
+    from: ItemIndex,
+    /// Whether the pages show running items only, as the short answer does.
+    running: bool,
 }
 
-impl Snapshot {
-    /// Returns the items' records.
-    pub(crate) fn into_records(self) -> Vec<ItemRecord> {
-        self.items.into_iter().map(Arc::unwrap_or_clone).collect()
-    }
+/// What the cursor of a short answer ends with.
+const RUNNING: &str = "-running";
 
-    /// Returns the repositories whose repeats ended differently.
-    fn flaky(&self) -> BTreeSet<&str> {
-        if self.record.settings.repeat <= 1 {
-            return BTreeSet::new();
-        }
-        let ended = |states: &[ItemState]| -> BTreeSet<&str> {
-            let records = self.items.iter();
-            let those = records.filter(|record| states.contains(&record.status));
-            those.map(|record| record.repo.as_str()).collect()
-        };
-        let passed = ended(&[ItemState::Succeeded]);
-        let failed = ended(&[ItemState::Failed, ItemState::TimedOut]);
-        passed.intersection(&failed).copied().collect()
-    }
-
-    fn status(&self) -> WorkflowStatus {
-        self.counts.status_within(self.record.settings.max_failures)
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}{}",
+            self.from,
+            if self.running { RUNNING } else { "" }
+        )
     }
 }
 
-impl StoredWorkflow {
-    /// Returns whether no item waits or runs.
-    pub(crate) fn is_over(&self) -> bool {
-        !self
-            .items
-            .iter()
-            .any(|item| matches!(item.status, ItemState::Queued | ItemState::Running))
+impl FromStr for Cursor {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        let rest = text.strip_suffix(RUNNING);
+        Ok(Self {
+            from: rest.unwrap_or(text).parse().map_err(|_| bad_cursor())?,
+            running: rest.is_some(),
+        })
+    }
+}
+
+impl Shown {
+    fn includes(&self, record: &ItemRecord) -> bool {
+        let named = self.items.as_ref();
+        record.item >= self.cursor.from
+            && named.is_none_or(|items| items.contains(&record.item))
+            && (self.only.is_empty() || self.only.contains(&record.status))
+            && (!self.cursor.running || record.status == ItemState::Running)
     }
 }
 
 /// Returns the answer about a workflow.
-pub(crate) fn result(snapshot: &Snapshot, shown: &Shown) -> Result<WorkflowResult, Problem> {
-    let status = snapshot.status();
-    let brief = status == WorkflowStatus::Running && !shown.asked;
-    let mut room = Room::new(if brief { RUNNING_ROOM } else { ROOM });
-    let mut failures = Vec::new();
-    let groups = groups(&snapshot.items);
-    let share = room.left / FAILURES_SHARE;
-    let mut failures_room = Room::new(share);
-    let mut truncated = false;
-    for group in groups {
-        let group = if brief { brief_failure(group) } else { group };
-        if !failures_room.take(&group) {
-            truncated = true;
-            break;
-        }
-        failures.push(group);
+pub(super) fn workflow(snapshot: &Snapshot, shown: &Shown) -> WorkflowResult {
+    if snapshot.status() == WorkflowStatus::Running && !shown.asked {
+        return brief(snapshot);
     }
-    room.left -= share - failures_room.left;
-    let mut items = Vec::new();
-    let mut cursor = None;
+    let mut budget = Budget::new(BYTES);
+    let (failures, mut truncated) = failures(snapshot, &mut budget, |failure| failure);
     let flaky = snapshot.flaky();
-    for record in &snapshot.items {
-        if !is_shown(record, shown, brief) {
-            continue;
-        }
-        let (mut row, cut) = row(record, shown.detail, brief);
-        row.flaky = flaky.contains(row.repo.as_str()).then_some(true);
-        let (row, squeezed) = if items.is_empty() && !brief {
-            squeeze(row, &room)
-        } else {
-            (row, false)
-        };
-        if !room.take(&row) {
-            if !brief {
-                cursor = Some(record.item.to_string());
+    let records = snapshot
+        .items
+        .iter()
+        .filter(|record| shown.includes(record));
+    let rows = records.map(|record| {
+        let mut row = ItemRow::new(record, shown.detail);
+        row.item.flaky = flaky.contains(record.repo.as_str()).then_some(true);
+        row
+    });
+    let (rows, next) = budget.fill(rows, ItemRow::squeeze);
+    truncated |= next.is_some() || rows.iter().any(|row| row.is_cut);
+    WorkflowResult {
+        failures,
+        items: rows.into_iter().map(|row| row.item).collect(),
+        truncated,
+        cursor: next.map(|row| {
+            let from = row.item.item;
+            Cursor {
+                from,
+                ..shown.cursor
             }
-            break;
-        }
-        truncated |= cut || squeezed;
-        items.push(row);
+            .to_string()
+        }),
+        ..without_rows(snapshot)
     }
-    Ok(WorkflowResult {
+}
+
+/// Returns the short answer about a workflow that runs: counts, failures and the items that run.
+fn brief(snapshot: &Snapshot) -> WorkflowResult {
+    let mut budget = Budget::new(BRIEF_BYTES);
+    let (failures, left_out) = failures(snapshot, &mut budget, brief_failure);
+    let running = |record: &&Arc<ItemRecord>| record.status == ItemState::Running;
+    let running = snapshot.items.iter().filter(running);
+    let mut rows = running.map(|record| ItemRow::brief(record)).peekable();
+    let mut items = Vec::new();
+    while let Some(row) = rows.next_if(|row| budget.take(row)) {
+        items.push(row.item);
+    }
+    let cursor = match rows.peek() {
+        Some(row) => Some(Cursor {
+            from: row.item.item,
+            running: true,
+        }),
+        // The long answer has more room for failures.
+        None => left_out.then(Cursor::default),
+    };
+    WorkflowResult {
+        failures,
+        items,
+        truncated: cursor.is_some(),
+        cursor: cursor.map(|cursor| cursor.to_string()),
+        ..without_rows(snapshot)
+    }
+}
+
+/// Returns what an answer has beside failures and items.
+fn without_rows(snapshot: &Snapshot) -> WorkflowResult {
+    let tenths = |eta: Duration| (eta.as_secs_f64() * 10.0).round() / 10.0;
+    WorkflowResult {
         workflow_id: snapshot.record.id,
         title: snapshot.record.title.clone(),
-        status,
+        status: snapshot.status(),
         owner: snapshot.owner,
         counts: snapshot.counts,
-        next_step: next_step(status, snapshot),
-        failures,
+        next_step: next_step(snapshot),
+        failures: Vec::new(),
         pool: None,
         why: None,
-        items,
+        items: Vec::new(),
         revision: snapshot.revision,
-        eta_s: snapshot
-            .eta
-            .map(|eta| (eta.as_secs_f64() * 10.0).round() / 10.0),
+        eta_s: snapshot.eta.map(tenths),
         existing: false,
-        truncated,
+        truncated: false,
         wait_capped_s: None,
-        cursor,
-    })
-}
-
-/// Bytes of JSON that are left for rows.
-pub(crate) struct Room {
-    left: usize,
-}
-
-impl Room {
-    /// Returns room for `bytes`.
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self { left: bytes }
-    }
-
-    /// Takes what `row` needs with its comma; returns whether it fits.
-    pub(crate) fn take(&mut self, row: &impl Serialize) -> bool {
-        let needs = needs(row);
-        let fits = needs <= self.left;
-        if fits {
-            self.left -= needs;
-        }
-        fits
-    }
-
-    fn fits(&self, row: &impl Serialize) -> bool {
-        needs(row) <= self.left
+        cursor: None,
     }
 }
 
-/// Returns how many bytes of JSON a row with its comma takes, without making them.
-fn needs(row: &impl Serialize) -> usize {
-    struct Count(usize);
-
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let mut count = Count(1);
-    serde_json::to_writer(&mut count, row).map_or(usize::MAX, |()| count.0)
-}
-
-fn is_shown(record: &ItemRecord, shown: &Shown, brief: bool) -> bool {
-    if brief {
-        return record.status == ItemState::Running;
-    }
-    record.item >= shown.from
-        && shown
-            .items
-            .as_ref()
-            .is_none_or(|items| items.contains(&record.item))
-        && (shown.only.is_empty() || shown.only.contains(&record.status))
-}
-
-/// Returns an item's row, and whether a text in it was cut.
-fn row(record: &ItemRecord, detail: Detail, brief: bool) -> (ItemRecord, bool) {
-    let mut row = record.clone();
-    let limits = match (brief, detail) {
-        (true, _) => Limits {
-            tail: 0,
-            verify: 0,
-            message: 80,
-        },
-        (false, Detail::Summary) if row.status == ItemState::Succeeded => Limits {
-            tail: 200,
-            verify: 0,
-            message: 200,
-        },
-        (false, Detail::Summary) => Limits {
-            tail: 300,
-            verify: 200,
-            message: 200,
-        },
-        (false, Detail::Full) => Limits {
-            tail: 2_000,
-            verify: 1_000,
-            message: 600,
-        },
-    };
-    let mut cut = keep_end(&mut row.output_tail, limits.tail);
-    if let Some(verify) = &mut row.verify {
-        cut |= keep_end(&mut verify.output_tail, limits.verify);
-    }
-    if let Some(error) = &mut row.error {
-        cut |= keep_start(&mut error.message, limits.message);
-        if detail == Detail::Summary {
-            error.hint = None;
-        }
-    }
-    if let Some(doing) = &mut row.doing {
-        cut |= keep_start(doing, 80);
-    }
-    (row, cut)
-}
-
-/// Halves the texts of a row that would not even fit alone (control characters take six bytes each in JSON).
-fn squeeze(mut row: ItemRecord, room: &Room) -> (ItemRecord, bool) {
-    let mut cut = false;
-    for bytes in [1_000, 500, 250, 100, 0] {
-        if room.fits(&row) {
-            break;
-        }
-        cut = true;
-        keep_end(&mut row.output_tail, bytes);
-        if let Some(verify) = &mut row.verify {
-            keep_end(&mut verify.output_tail, bytes);
-        }
-        if let Some(error) = &mut row.error {
-            keep_start(&mut error.message, bytes.max(100));
-        }
-        if let Some(cause) = &mut row.cause {
-            keep_start(cause, bytes.max(100));
-        }
-    }
-    (row, cut)
-}
-
-struct Limits {
-    tail: usize,
-    verify: usize,
-    message: usize,
-}
-
-/// Keeps the end of a text, of about `bytes`; returns whether it was cut.
-fn keep_end(text: &mut Option<String>, bytes: usize) -> bool {
-    let Some(whole) = text else {
-        return false;
-    };
-    if whole.len() <= bytes {
-        return false;
-    }
-    if bytes == 0 {
-        *text = None;
-        return true;
-    }
-    let start = whole.ceil_char_boundary(whole.len() - bytes);
-    *whole = format!("…{}", &whole[start..]);
-    true
-}
-
-fn keep_start(text: &mut String, bytes: usize) -> bool {
-    if text.len() <= bytes {
-        return false;
-    }
-    text.truncate(text.floor_char_boundary(bytes));
-    text.push('…');
-    true
+/// Returns the groups of failures that fit into their share of the budget, and whether some were left out.
+fn failures(
+    snapshot: &Snapshot,
+    budget: &mut Budget,
+    shorten: impl Fn(Failure) -> Failure,
+) -> (Vec<Failure>, bool) {
+    let mut share = budget.split(FAILURES_SHARE);
+    let groups = groups(&snapshot.items);
+    let count = groups.len();
+    let groups = groups.into_iter().map(shorten);
+    let shown: Vec<Failure> = groups.take_while(|group| share.take(group)).collect();
+    budget.join(share);
+    let left_out = shown.len() < count;
+    (shown, left_out)
 }
 
 fn brief_failure(mut group: Failure) -> Failure {
     const INDEXES: usize = 5;
     group.items.truncate(INDEXES);
-    keep_start(&mut group.example, 0);
-    keep_start(&mut group.cause, 120);
-    keep_start(&mut group.next_step, 80);
+    group.example.clear();
+    cut_head(&mut group.cause, 120);
+    cut_head(&mut group.next_step, 80);
     group
 }
 
-fn next_step(status: WorkflowStatus, snapshot: &Snapshot) -> Option<String> {
+fn next_step(snapshot: &Snapshot) -> Option<String> {
     let id = snapshot.record.id;
-    match status {
+    match snapshot.status() {
         WorkflowStatus::Running => Some(format!("get_workflow {id} with wait_for done or change")),
         WorkflowStatus::Planned => {
             let refused = snapshot.items.iter().filter(|item| item.error.is_some());
             let refused = match refused.count() {
                 0 => String::new(),
-                count => format!("{count} item(s) cannot start as things stand, see their error; "),
+                count => {
+                    format!("{count} item(s) cannot start as things are now, see their error; ")
+                }
             };
             Some(format!(
                 "{refused}resume_workflow {id} starts exactly this plan"
@@ -341,7 +218,7 @@ fn next_step(status: WorkflowStatus, snapshot: &Snapshot) -> Option<String> {
             let repeats = match flaky.first() {
                 None => String::new(),
                 Some(first) => format!(
-                    "{} of the repositories are `flaky`, {first} among them: the same task passed and failed there; ",
+                    "{} of the repositories are `flaky`, such as {first}: the same task passed and failed there; ",
                     flaky.len()
                 ),
             };
@@ -353,19 +230,13 @@ fn next_step(status: WorkflowStatus, snapshot: &Snapshot) -> Option<String> {
     }
 }
 
-/// Returns the refusal of a cursor that no answer gave.
-pub(crate) fn bad_cursor() -> Problem {
-    Problem::argument(
-        "cursor",
-        "it is no cursor of this tool",
-        "the `cursor` of an earlier answer, unchanged",
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{At, Isolation, ServerId, Settings, Stage, WorkflowId};
+    use crate::api::Owner;
+    use crate::model::{
+        At, Counts, Isolation, ServerId, Settings, Stage, WorkflowId, WorkflowRecord,
+    };
 
     fn snapshot(items: Vec<ItemRecord>) -> Snapshot {
         let settings = serde_json::from_value::<Settings>(serde_json::json!({
@@ -414,7 +285,7 @@ mod tests {
             };
             let mut seen = Vec::new();
             loop {
-                let page = result(&snapshot, &shown).expect("a page");
+                let page = workflow(&snapshot, &shown);
                 let bytes = serde_json::to_vec(&page).expect("serialises").len();
                 assert!(bytes <= 9_000, "{bytes}");
                 assert!(
@@ -423,7 +294,7 @@ mod tests {
                 );
                 seen.extend(page.items.iter().map(|item| item.item));
                 match page.cursor {
-                    Some(cursor) => shown.from = cursor.parse().expect("a cursor"),
+                    Some(cursor) => shown.cursor = cursor.parse().expect("a cursor"),
                     None => break,
                 }
             }
@@ -431,23 +302,53 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_running_workflow_is_told_in_1500_bytes() {
-        let mut items: Vec<ItemRecord> = (0..100).map(failed).collect();
-        for item in 100..200 {
-            items.push(ItemRecord::unstarted(
-                item,
-                format!("/r/{item}"),
-                ItemState::Running,
-            ));
-        }
-        let page = result(&snapshot(items), &Shown::default()).expect("a page");
+    /// Follows the cursors of a running workflow's short answer; returns the items of all pages.
+    fn all_running(snapshot: &Snapshot) -> Vec<ItemIndex> {
+        let mut page = workflow(snapshot, &Shown::default());
         let bytes = serde_json::to_vec(&page).expect("serialises").len();
         assert!(bytes <= 1_500, "{bytes}");
-        assert!(
-            page.items
-                .iter()
-                .all(|item| item.status == ItemState::Running)
-        );
+        let mut seen = Vec::new();
+        loop {
+            assert!(
+                page.items
+                    .iter()
+                    .all(|item| item.status == ItemState::Running)
+            );
+            assert_eq!(page.truncated, page.cursor.is_some());
+            seen.extend(page.items.iter().map(|item| item.item));
+            let Some(cursor) = page.cursor else {
+                return seen;
+            };
+            let cursor = cursor.parse().expect("a cursor");
+            page = workflow(
+                snapshot,
+                &Shown {
+                    cursor,
+                    asked: true,
+                    ..Shown::default()
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn a_running_workflow_is_shown_in_1500_bytes_and_its_cursor_leads_on() {
+        let running = |item: u32| {
+            let mut record = ItemRecord::unstarted(item, format!("/r/{item}"), ItemState::Running);
+            record.doing = Some("running".into());
+            record.worktree = Some("/deep/".repeat(30));
+            record
+        };
+        let eight: Vec<ItemRecord> = (0..8).map(running).collect();
+        assert_eq!(all_running(&snapshot(eight)), (0..8).collect::<Vec<_>>());
+        let failures = snapshot((0..100).map(failed).chain([running(100)]).collect());
+        let page = workflow(&failures, &Shown::default());
+        assert!(page.truncated && page.cursor.is_some());
+        let mixed = (0..100).map(|item| match item % 2 {
+            0 => ItemRecord::unstarted(item, format!("/r/{item}"), ItemState::Succeeded),
+            _ => running(item),
+        });
+        let odd: Vec<_> = (0..100).filter(|item| item % 2 == 1).collect();
+        assert_eq!(all_running(&snapshot(mixed.collect())), odd);
     }
 }
