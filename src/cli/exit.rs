@@ -40,9 +40,8 @@ impl Outcome {
             let kind = serde_json::from_value(error["kind"].clone());
             return kind.map_or(Self::Broken, Self::of_error);
         }
-        if let Some(items) = answer.get("items").and_then(Value::as_array)
-            && items.iter().any(|item| item["applied"] == false)
-        {
+        // Of apply_changes: the items that were not applied, or with `undo` not undone.
+        if answer["refused_count"].as_u64().is_some_and(|count| count > 0) {
             return Self::Failed;
         }
         match answer.get("status").and_then(Value::as_str) {
@@ -80,8 +79,12 @@ mod tests {
             (json!({"status": "interrupted"}), Outcome::Failed),
             (json!({"status": "running"}), Outcome::NotDone),
             (
-                json!({"items": [{"applied": true}, {"applied": false}]}),
+                json!({"refused_count": 1, "items": [{"applied": true}, {"applied": false}]}),
                 Outcome::Failed,
+            ),
+            (
+                json!({"refused_count": 0, "items": [{"applied": false, "undone": true}]}),
+                Outcome::Done,
             ),
             (
                 json!({"error": {"kind": "invalid_argument"}}),

@@ -68,7 +68,9 @@ impl Core {
             Work::Task(_) => Isolation::Worktree,
             Work::Command(_) => Isolation::InPlace,
         });
-        needs_worktree("base_ref", options.base_ref.is_some(), isolation)?;
+        let base_is_given = options.base_ref.is_some();
+        let base_ref = base_ref(options.base_ref)?;
+        needs_worktree("base_ref", base_is_given, isolation)?;
         needs_worktree("copy_files", !options.copy_files.is_empty(), isolation)?;
         copied_files(&options.copy_files)?;
         let seconds = |field, value| arguments::seconds(field, value, 0.001..=MAX_SECONDS);
@@ -77,7 +79,7 @@ impl Core {
             asked: Some(asked),
             isolation,
             isolation_by_default: options.isolation.is_none(),
-            base_ref: base_ref(options.base_ref)?,
+            base_ref,
             setup,
             verify,
             copy_files: options.copy_files,

@@ -199,14 +199,16 @@ fn while_changes_are_applied() {
     });
     assert!(recovered, "{}", stage.repo.git(&["status"]));
     assert_ne!(stage.repo.head(), before);
-    let told = server
-        .call("get_workflow", json!({"workflow_id": id, "detail": "full"}))
-        .ok();
-    let notices = told["notices"].to_string();
-    assert!(
-        notices.contains("that was interrupted was finished"),
-        "{told:#}"
-    );
+    // The notice follows the last change of the repository.
+    let mut told = Value::Null;
+    let noticed = wait_until(HANG, || {
+        told = server
+            .call("get_workflow", json!({"workflow_id": id, "detail": "full"}))
+            .ok();
+        let notices = told["notices"].to_string();
+        notices.contains("that was interrupted was finished")
+    });
+    assert!(noticed, "{told:#}");
     let item = &told["items"][0];
     assert!(
         item["applied"]
