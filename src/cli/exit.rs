@@ -41,7 +41,10 @@ impl Outcome {
             return kind.map_or(Self::Broken, Self::of_error);
         }
         // Of apply_changes: the items that were not applied, or with `undo` not undone.
-        if answer["refused_count"].as_u64().is_some_and(|count| count > 0) {
+        if answer["refused_count"]
+            .as_u64()
+            .is_some_and(|count| count > 0)
+        {
             return Self::Failed;
         }
         match answer.get("status").and_then(Value::as_str) {

@@ -1,5 +1,6 @@
 //! What an item did beside plain work on files, which a person should look at before it is applied.
 
+use super::words::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,31 +27,15 @@ pub enum RiskKind {
     WroteOutside,
 }
 
-impl RiskKind {
-    /// Every kind, in the order of the declaration.
-    pub const ALL: [Self; 7] = [
-        Self::Hook,
-        Self::GitConfig,
-        Self::CiDefinition,
-        Self::Submodule,
-        Self::SymlinkOut,
-        Self::UnfinishedMerge,
-        Self::WroteOutside,
-    ];
-
-    /// Returns the kind as it is written everywhere.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hook => "hook",
-            Self::GitConfig => "git_config",
-            Self::CiDefinition => "ci_definition",
-            Self::Submodule => "submodule",
-            Self::SymlinkOut => "symlink_out",
-            Self::UnfinishedMerge => "unfinished_merge",
-            Self::WroteOutside => "wrote_outside",
-        }
-    }
-}
+words!(RiskKind {
+    Hook => "hook",
+    GitConfig => "git_config",
+    CiDefinition => "ci_definition",
+    Submodule => "submodule",
+    SymlinkOut => "symlink_out",
+    UnfinishedMerge => "unfinished_merge",
+    WroteOutside => "wrote_outside",
+});
 
 /// One such change.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -60,19 +45,4 @@ pub struct Risk {
     pub kind: RiskKind,
     /// The file, from the repository's top, or absolute where it lies outside.
     pub path: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kinds_are_written_the_same_everywhere() {
-        for kind in RiskKind::ALL {
-            assert_eq!(
-                serde_json::to_value(kind).expect("serialises"),
-                kind.as_str()
-            );
-        }
-    }
 }

@@ -80,11 +80,7 @@ impl Orchestrator {
         let mut by_repo: BTreeMap<String, Vec<ItemRecord>> = BTreeMap::new();
         for record in chosen {
             if is_applied_as(&record, order.how) {
-                rows.push(Applied {
-                    applied: true,
-                    undo: record.undo.clone(),
-                    ..row(&record)
-                });
+                rows.push(already_applied(&record, record.undo.clone()));
             } else if let Some(problem) = refused_risks(&record, allowed) {
                 rows.push(refused(&record, &problem));
             } else {
@@ -259,15 +255,33 @@ fn outcome_rows<'a>(
 ) -> impl Iterator<Item = Applied> + 'a {
     let listed = |files: &[String]| files.iter().take(FILES_LISTED).cloned().collect();
     let rows = group.iter().zip(&outcome.items);
-    rows.map(move |(record, obstacles)| Applied {
-        applied: outcome.applied && !order.check_only,
-        would_apply: outcome.applied && order.check_only,
-        conflicts: listed(&obstacles.conflicts),
-        overlaps_dirty: listed(&obstacles.overlaps_dirty),
-        undo: outcome.undo.clone(),
-        error: (!outcome.applied).then(|| obstructed(obstacles)),
-        ..row(record)
+    rows.map(move |(record, obstacles)| {
+        // Applied by another call while this one waited for the repository.
+        let earlier = outcome
+            .earlier
+            .iter()
+            .find(|(item, _)| *item == record.item);
+        if let Some((_, undo)) = earlier {
+            return already_applied(record, Some(undo.clone()));
+        }
+        Applied {
+            applied: outcome.applied && !order.check_only,
+            would_apply: outcome.applied && order.check_only,
+            conflicts: listed(&obstacles.conflicts),
+            overlaps_dirty: listed(&obstacles.overlaps_dirty),
+            undo: outcome.undo.clone(),
+            error: (!outcome.applied).then(|| obstructed(obstacles)),
+            ..row(record)
+        }
     })
+}
+
+fn already_applied(record: &ItemRecord, undo: Option<String>) -> Applied {
+    Applied {
+        applied: true,
+        undo,
+        ..row(record)
+    }
 }
 
 fn refused(record: &ItemRecord, problem: &Problem) -> Applied {
