@@ -28,7 +28,7 @@ pub(super) use words;
 
 #[cfg(test)]
 mod tests {
-    use crate::model::{ItemState, MemoryKind, Stage, WorkflowStatus};
+    use crate::model::{ItemState, MemoryKind, RiskKind, Stage, WorkflowStatus};
 
     macro_rules! assert_words {
         ($($name:ident)+) => {
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn words_are_the_same_in_json_and_text() {
-        assert_words!(ItemState MemoryKind Stage WorkflowStatus);
+        assert_words!(ItemState MemoryKind RiskKind Stage WorkflowStatus);
         assert_eq!(ItemState::parse("unknown"), None);
     }
 }

@@ -12,8 +12,6 @@ const TO_CUT: &[(&str, &str)] = &[
     ("config/defaults.rs", "config/mod.rs"),
     ("mcp_client/connect.rs", "mcp_client/client.rs"),
     ("orchestrator/sync/send.rs", "orchestrator/sync/driver.rs"),
-    ("orchestrator/tools/view.rs", "orchestrator/tools/select.rs"),
-    ("orchestrator/tools/view.rs", "orchestrator/tools/watch.rs"),
     ("process/error.rs", "process/program.rs"),
     ("process/guardian/spawner.rs", "process/guardian/mod.rs"),
     ("process/link.rs", "process/run.rs"),

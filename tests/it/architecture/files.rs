@@ -17,7 +17,6 @@ const LONGEST_MOD: usize = 150;
 const TO_THIN: &[&str] = &[
     "config/mod.rs",
     "orchestrator/engine/mod.rs",
-    "orchestrator/tools/mod.rs",
     "process/guardian/mod.rs",
     "repo/mod.rs",
     "server/tools/mod.rs",
