@@ -1,8 +1,9 @@
 //! `cross_pool_search` with `ids`: whole texts, over as many pages as they need.
 
+use super::found::hit_of;
 use super::handle::Memories;
 use super::page::{HITS_BYTES, Position};
-use super::search::{hit_of, local_source};
+use super::search::local_source;
 use crate::api::{CrossPoolSearchResult, Hit};
 use crate::error::{ErrorKind, Problem};
 use crate::model::{MemoryId, MemoryPage};

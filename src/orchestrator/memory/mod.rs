@@ -4,11 +4,13 @@
 //! its search answers cached. Without a Session-Buddy everything here works and reports it as off. Not responsible for
 //! ranking and storing memories (`store`), for sending them (`sync`), or for their form at the peer (`session_buddy`).
 
+mod aggregate;
 mod answers;
 pub mod cache;
 mod collect;
 pub mod collector;
 mod forget;
+mod found;
 pub mod fusion;
 mod handle;
 mod health;
