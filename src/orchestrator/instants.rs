@@ -1,4 +1,4 @@
-//! Instants as callers write them: `since` and `until`.
+//! Parsing instants in arguments: `since`, `until` and ages.
 
 use crate::error::Problem;
 use crate::model::At;

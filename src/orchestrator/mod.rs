@@ -37,7 +37,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long running items may take to be stopped and journaled when the server ends.
+/// The deadline for stopping and journaling running items when the server shuts down.
 const CLOSE_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// The core's handle; cloning shares it.
@@ -64,11 +64,11 @@ struct Core {
 
 impl Orchestrator {
     /// Ends the core: nothing new starts, what runs is stopped and journaled as interrupted, the store is closed. Takes
-    /// two seconds at most; what was not journaled by then is taken up by the next server.
+    /// two seconds at most; the next server recovers what was not journaled by then.
     pub async fn close(&self) {
         self.0.closing.cancel();
         self.0.tasks.close();
-        // Late tasks are cut off by the guardian, which outlives this process for as long as it takes.
+        // The guardian outlives this process and ends what is still running.
         let _ = tokio::time::timeout(CLOSE_LIMIT, self.0.tasks.wait()).await;
         let tidy = async {
             self.0.peers.close(CLOSE_LIMIT / 3).await;

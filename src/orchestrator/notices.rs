@@ -1,13 +1,13 @@
-//! What callers could not be told when it happened, told with the next answer.
+//! Events that callers could not be told of when they happened; they are reported in the next answer.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// The most notices that wait; older ones give way, since the newest tell the present state.
+/// The most pending notices; the oldest are dropped, since the newest describe the present state.
 const KEPT: usize = 20;
 
-/// Notices that wait for the next answer; cloning shares them.
+/// Notices pending for the next answer; cloning shares them.
 #[derive(Clone, Default)]
 // The lock is held to push or take a few texts.
 pub(crate) struct Notices(Arc<Mutex<VecDeque<String>>>);

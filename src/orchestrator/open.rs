@@ -27,8 +27,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How many files and sockets are wanted where tasks go to other servers: each call over HTTP is a socket, and slots are
-/// many. The usual limit is 1024, on macOS 256.
+/// The limit of open files to ask for when workers are other servers: each call over HTTP is a socket, and there may be
+/// thousands of slots. The usual limit is 1024, on macOS 256.
 const OPEN_FILES: u64 = 32_768;
 
 /// What `main` passes in; the core reads no environment.
@@ -85,7 +85,7 @@ impl Orchestrator {
         };
         let launcher = Launcher {
             processes: host.processes.clone(),
-            // Not the start folder: a Session-Buddy takes a repository that it runs in for its own session's.
+            // Not the start folder: a Session-Buddy takes the repository it is started in as its own session's.
             cwd: home.clone().unwrap_or_else(|| PathBuf::from("/")),
         };
         let roots = match &config.roots {

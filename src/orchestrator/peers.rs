@@ -15,10 +15,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-/// The longest that a probe waits; whoever asks usually waits less.
+/// The longest time of a probe; its callers usually have a shorter deadline.
 const PROBE: Duration = Duration::from_secs(60);
 
-/// The servers, by where they are.
+/// The clients of the other servers, by address.
 pub(super) struct Peers {
     env: Vec<(OsString, OsString)>,
     launcher: Option<Launcher>,
@@ -75,7 +75,7 @@ impl Peers {
         if let Some(known) = self.buddies.get(peer) {
             return known.clone();
         }
-        // The peer remembers queries beyond this process's life, so each begins elsewhere.
+        // The peer caches queries longer than this process lives, so each process starts from another seed.
         let seed = At::now().unix_ms().unsigned_abs() ^ u64::from(std::process::id()) << 40;
         let buddy = Buddy {
             client: SessionBuddy::new(self.client(peer), seed),
@@ -85,8 +85,8 @@ impl Peers {
         buddy
     }
 
-    /// Returns how a server is called in messages: the memory server by its name, others by their place, without what
-    /// may be secret in it.
+    /// Returns a server's name for messages: the memory server's fixed name, else its address without credentials and
+    /// query.
     fn label(&self, peer: &PeerConfig) -> String {
         match peer {
             peer if self.memory.as_ref() == Some(peer) => PEER.to_owned(),

@@ -16,16 +16,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// A pool's own server is given this long at least, however little the caller waits.
+/// The shortest deadline of a collection, however short `wait_s` is.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long is waited for a peer that does not answer; it may just be restarting.
+/// How long to wait for a peer that is down before answering; it may be restarting.
 const DOWN_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How often is looked at the outbox while waiting: another server may be the one that sends.
+/// How often the outbox is polled while waiting: another server process may be the one that sends.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// How long is waited between two looks at least, for each memory that is looked at: ten times what the look takes.
+/// The shortest time between two polls, per memory that is polled for: ten times what one poll takes.
 const LEAST_LOOK: Duration = Duration::from_micros(20);
 
 /// The most bytes that the rows of an answer may take.
@@ -40,7 +40,7 @@ impl Memories {
     ///
     /// # Cancel safety
     ///
-    /// What was collected stays collected, and what is to be forwarded goes on by itself.
+    /// Memories collected so far stay in the store, and forwarding continues in the background.
     pub async fn aggregate(
         &self,
         call: AggregateMemory,
@@ -83,8 +83,8 @@ impl Memories {
         Ok(result)
     }
 
-    /// Returns the pools that a call means, each once: all that there are and those that are gone and left something to
-    /// collect, or the ones it names, where a gone one must have left memories.
+    /// Returns the pools of a call, each once: the named ones, where a closed pool must have left memories; or, with none
+    /// named, all pools and the closed ones that left something to collect.
     async fn chosen(
         &self,
         asked: &[PoolName],
@@ -106,7 +106,7 @@ impl Memories {
         Ok(unique.into_iter().cloned().collect())
     }
 
-    /// Puts what the peer refused for good back in line; returns what that is.
+    /// Queues the dead letters again and returns their memories.
     async fn resend(&self, sender: Option<&Sender>) -> Result<Vec<MemoryId>, Problem> {
         let Some(sender) = sender else {
             return Err(Problem::argument(
@@ -122,7 +122,7 @@ impl Memories {
         Ok(requeued)
     }
 
-    /// Waits until the peer has `ids` or refused them, until it turns out to be down, or until the deadline.
+    /// Waits until the peer has acknowledged or rejected `ids`, until it is known to be down, or until the deadline.
     async fn wait_for_forwarding(
         &self,
         sender: &Sender,
@@ -130,7 +130,7 @@ impl Memories {
         deadline: Instant,
     ) -> Result<(), Problem> {
         let mut status = sender.subscribe();
-        // A peer that restarted meanwhile may have lost what it had.
+        // A peer that restarted since may have lost memories that it had acknowledged.
         sender.check_now();
         let mut down: Option<Instant> = None;
         let least = LEAST_LOOK * u32::try_from(ids.len()).unwrap_or(u32::MAX);
@@ -148,16 +148,16 @@ impl Memories {
             } else if down.get_or_insert_with(Instant::now).elapsed() >= DOWN_PATIENCE {
                 break;
             }
-            // The counts cost a look at each id, so a burst of news is one look.
+            // A poll reads a row per id, so a burst of changes is one poll.
             sleep(least.min(LOOK).min(deadline - Instant::now())).await;
             let look = deadline.min(Instant::now() + LOOK);
-            // Neither news nor the lack of them matters here: the outbox is what is asked.
+            // Woken or timed out, the next poll reads the outbox itself.
             let _ = timeout_at(look, status.changed()).await;
         }
         Ok(())
     }
 
-    /// Adds the rows up; every figure of the whole is a sum over its rows.
+    /// Builds the answer; every total is the sum over its rows.
     async fn summed(
         &self,
         rows: Vec<(PoolName, Tally, Result<PoolOutcome, Problem>)>,
@@ -211,7 +211,7 @@ impl Memories {
     }
 }
 
-/// Returns what has become of a pool's new memories by now.
+/// Returns how many of a pool's new memories are forwarded, pending and failed now.
 async fn figures(
     store: &Store,
     peer: Option<PeerName>,
@@ -244,9 +244,9 @@ fn add(sum: &mut Collected, more: &Collected) {
     sum.failed += more.failed;
 }
 
-/// Puts failed and late pools first and cuts the rows to what an answer can hold; returns whether rows were left out.
+/// Sorts failed and late pools first and drops the rows that exceed the answer's size; returns whether any was dropped.
 fn shorten(pools: &mut Vec<PoolCollection>) -> bool {
-    // Stable: within each group the pools keep their order.
+    // The sort is stable: within each group the pools keep their order.
     pools.sort_by_key(|row| (row.status == PoolOutcome::Ok, row.collected == 0));
     let mut bytes = 0;
     let fitting = pools.iter().take_while(|row| {

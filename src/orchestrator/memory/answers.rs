@@ -1,5 +1,5 @@
-//! Answers of `cross_pool_search` that still hold: nothing was committed to the store since, by anybody, and the peer's part
-//! is the one that its cache still has.
+//! Whole answers of `cross_pool_search`, reused while they are still valid: no process has committed to the store since,
+//! and the peer's hits are the ones that its cache holds.
 
 use super::remote::{Remote, Told};
 use crate::api::{CrossPoolSearch, CrossPoolSearchResult, SourceStatus};
@@ -7,16 +7,16 @@ use crate::session_buddy::PeerHit;
 use mini_moka::sync::Cache;
 use std::sync::Arc;
 
-/// The most answers that are kept; each has at most what one answer may have, some 9,000 bytes.
+/// The most answers that are kept; each is at most 9,000 bytes, the limit of an answer.
 const KEPT: u64 = 128;
 
-/// The answers that are kept.
+/// The kept answers.
 pub(super) struct Answers(Cache<String, Arc<Kept>>);
 
 struct Kept {
-    /// The store's version before it was read for this answer.
+    /// The store's version just before it was read for this answer.
     version: i64,
-    /// The peer's hits that are in it, where a peer was asked.
+    /// The peer's hits in the answer, if a peer was asked.
     told: Option<Arc<Vec<PeerHit>>>,
     answer: CrossPoolSearchResult,
 }
@@ -26,7 +26,7 @@ impl Answers {
         Self(Cache::new(KEPT))
     }
 
-    /// Returns by what a search is known again; nothing for one whose answer depends on the time of the call or on pools.
+    /// Returns the key of a search; none if its answer depends on the time of the call or on which pools exist.
     pub(super) fn key(call: &CrossPoolSearch, repo: Option<&str>) -> Option<String> {
         let lasting = call.pools.is_empty()
             && call.ids.is_empty()
@@ -38,7 +38,7 @@ impl Answers {
         lasting.then(key).flatten()
     }
 
-    /// Returns the kept answer where it is what a new search would find.
+    /// Returns the kept answer if a new search would return the same.
     pub(super) fn holding(
         &self,
         key: &String,
@@ -61,7 +61,7 @@ impl Answers {
         Some(answer)
     }
 
-    /// Keeps an answer, where the peer answered if it was asked.
+    /// Keeps an answer, unless a peer was asked and did not answer.
     pub(super) fn keep(
         &self,
         key: String,

@@ -16,10 +16,10 @@ use tokio::sync::Semaphore;
 /// The source of the present time; tests pass a clock that they advance.
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
-/// How long an entry lives unless it is told otherwise.
+/// The default time to live of an entry.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(5 * 60);
 
-/// What an entry costs beside its key and value: the map's slot, the queues' nodes and the sketch, rounded up.
+/// What an entry costs in addition to its key and value: the map's slot, queue nodes and sketch, rounded up.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
 
 /// Where an answer came from.
@@ -33,7 +33,7 @@ pub enum How {
     Coalesced,
 }
 
-/// An answer out of the cache.
+/// A cached or freshly loaded answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hit<V> {
     /// The answer, shared and never changed.
@@ -79,7 +79,7 @@ pub struct SearchCache<K, V, E> {
     ttl: Duration,
     /// The loads under way. The lock is held for a map operation only, never across an await.
     flights: Mutex<HashMap<K, Arc<Flight<V, E>>>>,
-    /// When expired entries are looked for next. The lock is held to compare two instants.
+    /// When expired entries are removed next. The lock is held to compare two instants.
     next_sweep: Mutex<Instant>,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -121,8 +121,8 @@ where
     V: Send + Sync + 'static,
     E: Clone,
 {
-    /// Returns an empty cache of at most `max_bytes`, by what `weigh` says of a key and a value, in bytes, and a fixed
-    /// overhead for each entry.
+    /// Returns an empty cache of at most `max_bytes`: the bytes that `weigh` returns for a key and value, plus a fixed
+    /// overhead per entry.
     pub fn new(
         max_bytes: u64,
         ttl: Duration,
@@ -159,8 +159,8 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropping a call that loads hands the load over to one that waits, which starts its own from the beginning;
-    /// dropping one that waits changes nothing.
+    /// Dropping the call that loads hands leadership to a waiting call, which runs its own `load` from the beginning;
+    /// dropping a waiting call changes nothing.
     pub async fn get_or_load(
         &self,
         key: K,
@@ -259,7 +259,7 @@ where
         let flight = match flights.get(&key) {
             Some(flight) => Arc::clone(flight),
             None => {
-                // A load may have landed since the first look, and landing takes this lock.
+                // A load may have finished since the first lookup; finishing takes this lock.
                 if let Some(hit) = self.get(&key) {
                     return Joined::Stored(hit);
                 }
@@ -328,7 +328,7 @@ where
     }
 
     fn remove_where(&self, unwanted: impl Fn(&Stored<V>) -> bool) -> u64 {
-        // Collected first: removing while the iterator holds a shard's lock would wait for itself.
+        // The keys are collected first: removing while the iterator holds a shard's lock would deadlock.
         let entries = self.stored.iter();
         let keys: Vec<K> = entries
             .filter(|entry| unwanted(entry.value()))

@@ -14,12 +14,12 @@ use tokio::time::Instant;
 /// How many memories one transaction takes.
 const BATCH: u32 = 500;
 
-/// What a pool's collection has given so far.
+/// The result of one pool's collection so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     pub(super) new: Vec<MemoryId>,
     pub(super) duplicate: u64,
-    /// Of the new ones, those that the peer itself told: it has them.
+    /// How many of the new ones came from the peer itself, which therefore has them.
     pub(super) at_peer: u64,
 }
 
@@ -27,12 +27,12 @@ pub(super) struct Tally {
 struct Target {
     pool: PoolName,
     collector: Option<Arc<dyn Collect>>,
-    // A tokio mutex: held from before a batch's transaction until its figures are added. Shared, so that what a late
-    // pool gave counts, and whoever reads it waits for a transaction that is under way.
+    // A tokio mutex, held from before a batch's transaction until its figures are added, so that a reader waits for a
+    // transaction in progress. Shared, so that what a late pool delivered is counted.
     tally: Arc<Mutex<Tally>>,
 }
 
-/// What all collections of one call have in common.
+/// The settings that all collections of one call share.
 #[derive(Clone)]
 pub(super) struct Job {
     pub(super) memories: Memories,
@@ -41,7 +41,7 @@ pub(super) struct Job {
     pub(super) deadline: Instant,
 }
 
-/// Collects from all pools at once and returns what each gave, in their order.
+/// Collects from all pools at once and returns each pool's result, in their order.
 pub(super) async fn collect_all(
     job: &Job,
     pools: Vec<PoolName>,
@@ -93,7 +93,7 @@ pub(super) async fn collect_all(
 }
 
 impl Job {
-    /// Collects from one pool: what is in the store, and what its own server has.
+    /// Collects one pool's memories from the store and from its own server.
     async fn collect(&self, target: &Target) -> Result<(), Problem> {
         self.collect_stored(target).await?;
         if let Some(collector) = &target.collector {
@@ -156,8 +156,8 @@ impl Job {
         }
     }
 
-    /// Runs one batch apart from the collection, which its deadline may cut off: what a transaction has written is
-    /// counted, and the sender told, in any case.
+    /// Runs one batch in its own task, since the deadline may abort the collection: what a transaction has written is
+    /// counted and forwarded in any case.
     async fn batch<T, F>(
         &self,
         target: &Target,
@@ -180,7 +180,7 @@ impl Job {
         ended?
     }
 
-    /// Lets forwarding begin while collecting goes on.
+    /// Wakes the sender while collecting continues.
     fn told_sender(&self) {
         if self.forward_to.is_some() {
             self.memories.stored();

@@ -1,7 +1,7 @@
-//! Fan-out: one question to many targets at once, under one deadline.
+//! Fan-out: one request to many targets at once, under one deadline.
 //!
-//! The whole takes as long as the slowest target or until the deadline, never a sum. A target that fails, panics or is
-//! late is that target's answer and nobody else's. Not responsible for retries or for what the answers mean.
+//! The total time is the slowest target's or the deadline, never a sum. A target that fails, panics or is late affects its
+//! own answer only. Not responsible for retries or for the meaning of the answers.
 
 use futures_util::FutureExt;
 use std::any::Any;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-/// What became of one target.
+/// The result of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer<R, E> {
     /// It answered.
@@ -25,15 +25,15 @@ pub enum Answer<R, E> {
 /// Why a target failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure<E> {
-    /// It said so.
+    /// The target returned an error.
     #[error(transparent)]
     Error(E),
-    /// Asking it panicked, a defect of this program; what the panic said.
+    /// The request panicked, which is a defect of this program; the panic's message.
     #[error("panicked: {0}")]
     Panicked(String),
 }
 
-/// Asks all `targets` at once and returns their answers in the targets' order.
+/// Asks all `targets` at once and returns their answers, in the order of the targets.
 ///
 /// # Cancel safety
 ///
@@ -58,7 +58,7 @@ where
     answers
 }
 
-/// A fan-out under way, for who wants each answer as it comes. Dropping it aborts what still runs.
+/// A fan-out in progress that yields each answer as it arrives. Dropping it aborts the remaining requests.
 #[derive(Debug)]
 pub struct FanOut<R, E> {
     tasks: JoinSet<(usize, Result<R, Failure<E>>)>,
@@ -80,7 +80,7 @@ impl<R: Send + 'static, E: Send + 'static> FanOut<R, E> {
         let mut tasks = JoinSet::new();
         for (at, target) in targets.into_iter().enumerate() {
             let ask = Arc::clone(&ask);
-            // The panic is caught inside the task, so that it is known whose it was. Nothing of a task outlives it.
+            // The panic is caught inside the task, so that its target is known. No state is shared with the task.
             tasks.spawn(async move {
                 let asked = AssertUnwindSafe(async { ask(target).await }).catch_unwind();
                 let answer = match asked.await {
@@ -117,12 +117,12 @@ impl<R: Send + 'static, E: Send + 'static> FanOut<R, E> {
         while self.late.is_none() {
             let joined = match timeout_at(self.deadline, self.tasks.join_next()).await {
                 Ok(joined) => joined,
-                // An answer that was ready in time counts, although the timer was looked at first.
+                // An answer that was ready in time counts even though the timer was polled first.
                 Err(_) => self.tasks.try_join_next(),
             };
             match joined {
                 Some(Ok((target, answer))) => return Some(self.take(target, answer)),
-                // Only the runtime's own end cancels a task here; its target stays without an answer: late.
+                // Tasks are cancelled only when the runtime ends; such a target stays unanswered, that is, late.
                 Some(Err(_)) => {}
                 None => self.give_up(),
             }
@@ -142,7 +142,7 @@ impl<R: Send + 'static, E: Send + 'static> FanOut<R, E> {
 
     fn give_up(&mut self) {
         self.tasks.abort_all();
-        // Nobody waits for the aborted tasks: one that will not yield must not hold the others' answers.
+        // Aborted tasks are not awaited: one that never yields must not delay the other answers.
         let unanswered = (0..self.answered.len()).filter(|&target| !self.answered[target]);
         self.late = Some(unanswered.collect());
     }
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_ready_counts_even_if_the_deadline_has_passed() {
+    async fn a_ready_answer_counts_after_the_deadline() {
         let deadline = Instant::now();
         let mut running =
             FanOut::start([7], deadline, |target| async move { Ok::<_, Bad>(target) });
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_targets_is_no_answers_at_once() {
+    async fn no_targets_return_no_answers_at_once() {
         let start = Instant::now();
         let answers: Vec<Answer<(), Bad>> =
             fan_out(Vec::<u8>::new(), start + SECOND, |_| async { Ok(()) }).await;

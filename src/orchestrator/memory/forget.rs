@@ -1,4 +1,4 @@
-//! `mahavishnu forget`: one memory, removed for good with all that this state directory keeps of the same attempt.
+//! `mahavishnu forget`: removes one memory for good, with everything stored of the same attempt.
 
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::{MemoryId, MemoryKind};
@@ -9,8 +9,7 @@ use std::io;
 /// Removes a memory, its attempt's log files where it is an outcome, and what the journal keeps of that attempt. Returns
 /// nothing where there never was such a memory.
 ///
-/// Servers that run need not be told: their searches leave out what was forgotten, a peer's copy and cached answers
-/// included.
+/// Running servers need no notification: their searches leave out forgotten memories, also from a peer and from caches.
 ///
 /// # Errors
 ///
@@ -25,7 +24,7 @@ pub async fn forget(store: &Store, id: MemoryId) -> Result<Option<Forgotten>, Pr
     let attempt = memory
         .filter(|memory| memory.kind == MemoryKind::Outcome)
         .and_then(|memory| Some((memory.workflow?, memory.item?, memory.attempt?)));
-    // Before the memory, which is the only way to find them.
+    // The logs go first: only the memory leads to them.
     if let Some((workflow, item, attempt)) = attempt {
         let folder = logs::of_attempt(store.state_dir(), workflow, item, attempt);
         match tokio::fs::remove_dir_all(&folder).await {

@@ -1,4 +1,4 @@
-//! One search result: what is known of it here and at the peer, what makes two results the same, and how it is shown.
+//! One search result: its local and remote parts, what makes two results equal, and its form in the answer.
 
 use super::fusion::Fused;
 use super::page::snippet;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 /// How many ids of equal texts a hit lists; `also_count` counts all.
 const ALSO_LISTED: usize = 3;
 
-/// One result before it is shown: where its two lists agree, both sides are there.
+/// One result, with both parts if the store and the peer returned it.
 pub(super) struct Found {
     pub(super) memory: Option<MemoryHit>,
     pub(super) remote: Option<PeerHit>,
@@ -21,7 +21,7 @@ pub(super) fn id_of(hit: &PeerHit) -> Option<MemoryId> {
     hit.marker.as_ref()?.id.to_string().parse().ok()
 }
 
-/// By what two results are the same: their marker, or their text where all of it is known.
+/// Returns the keys of a result: two results are equal if they share a marker's id, or a text that is known in full.
 pub(super) fn keys(found: &Found) -> Vec<String> {
     let mut keys = Vec::new();
     if let Some(hit) = &found.memory {
@@ -38,7 +38,7 @@ pub(super) fn keys(found: &Found) -> Vec<String> {
     keys
 }
 
-/// Returns the text as a peer keeps it, on one line, marked so that no id looks like it.
+/// Returns the text as a peer stores it, on one line, with a prefix so that it cannot equal an id.
 fn folded(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     format!("text {}", words.join(" "))
@@ -66,7 +66,7 @@ pub(super) fn hit_of(memory: &Memory) -> Hit {
     }
 }
 
-/// Returns the result as it is shown; nothing where neither list has it.
+/// Returns the result in the answer's form; none if it has neither part.
 pub(super) fn hit(fused: Fused<Found>, words: &[String], room: usize, peer: &str) -> Option<Hit> {
     let Found {
         memory,

@@ -1,4 +1,4 @@
-//! Collecting from a pool whose workers are a Session-Buddy: what that server was told by others.
+//! Collecting from a pool whose worker is a Session-Buddy: the memories that others stored there.
 
 use super::pools::Collect;
 use crate::error::Problem;
@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 /// The memories of a pool that a Session-Buddy serves.
 ///
-/// Only the default front door lists what others stored; the full one can list ours alone, so that nothing comes from
-/// it. Its listing tells no times: everything counts as learned when it was first collected.
+/// Only the default front door lists memories stored by others; the full one lists our own alone, so nothing is collected
+/// from it. The listing has no times: a memory's time is that of its first collection.
 #[derive(Debug, Clone)]
 pub struct BuddyPool {
     /// The pool.
@@ -39,8 +39,8 @@ impl Collect for BuddyPool {
 }
 
 impl BuddyPool {
-    /// Returns an item as a memory. One with a marker has the marker's id, by which the store knows it again where it is
-    /// ours, or was and is gone on purpose; else another state directory's server told it.
+    /// Returns an item as a memory. An item with a marker keeps the marker's id, by which the store recognises its own
+    /// memories, forgotten ones included; other markers come from servers with another state directory.
     fn told(&self, item: PeerItem) -> NewMemory {
         let (marker, text) = match Marker::split(&item.content) {
             Some((marker, text)) => (Some(marker.id), text.to_owned()),

@@ -1,4 +1,4 @@
-//! The pools as far as memories are concerned.
+//! What the memory room needs to know of pools.
 
 use crate::error::{ErrorKind, Problem, nearest};
 use crate::model::{At, NewMemory, PoolName};
@@ -11,17 +11,17 @@ pub trait PoolNames: Sync {
     /// Returns whether there is such a pool.
     fn exists(&self, name: &str) -> bool;
 
-    /// Returns all pools, in a stable order; a memory kept by hand belongs to the first unless it says another.
+    /// Returns all pools in a stable order; a memory stored by hand belongs to the first unless the call names another.
     fn all(&self) -> Vec<PoolName>;
 
-    /// Returns what collects a pool's memories from its own server; none where they are in the store already.
+    /// Returns the collector for a pool whose memories are at its own server; none if they are in the store already.
     fn collector(&self, name: &PoolName) -> Option<Arc<dyn Collect>> {
         let _ = name;
         None
     }
 }
 
-/// Gets the memories that a pool's own server holds.
+/// Collects the memories that a pool's own server holds.
 pub trait Collect: Send + Sync {
     /// Returns the server's memories of the pool since `since`, by `deadline`; known ones may be among them.
     fn collect(

@@ -1,4 +1,4 @@
-//! `remember`: one memory by hand.
+//! `remember`: storing one memory by hand.
 
 use super::handle::Memories;
 use super::pools::{PoolNames, unknown_pool};
@@ -21,8 +21,8 @@ impl Memories {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses the answer, not the memory, once it was handed to the store; the same call again finds
-    /// it as known.
+    /// Dropping the future loses the answer but not a memory that was already handed to the store; the same call again
+    /// finds it as known.
     pub async fn remember(
         &self,
         call: Remember,

@@ -14,16 +14,16 @@ use tokio_util::task::TaskTracker;
 /// The cache of the peer's answers, by the query as it is sent. Filters are applied here, so they are no part of the key.
 pub(super) type Cache = SearchCache<String, Vec<PeerHit>, Problem>;
 
-/// How many hits the peer is asked for; pages are cut out of these.
+/// How many hits the peer is asked for; pages are taken from these.
 const ASKED: usize = 50;
 
-/// How long a question may go on when nobody waits for it any more: its answer is kept for the next call.
+/// The deadline of a request to the peer. It outlives the call, and its answer is cached for the next one.
 const LONGEST: Duration = Duration::from_secs(45);
 
 /// How long a call waits for a peer that lately failed or did not answer.
 const BRIEF: Duration = Duration::from_millis(250);
 
-/// Queries beyond this are cut before they are sent, so that they need not be kept whole either, in bytes.
+/// The most bytes of a query that are sent to the peer and kept as the cache's key.
 const KEY_BYTES: usize = 600;
 
 /// What a cached answer weighs, in bytes.
@@ -46,7 +46,7 @@ pub(super) struct Remote {
     pub(super) failing_since: Arc<Mutex<Option<At>>>,
 }
 
-/// What the peer said, and the row that tells callers so.
+/// The peer's hits, and its row in `sources`.
 pub(super) struct Told {
     pub(super) hits: Arc<Vec<PeerHit>>,
     pub(super) source: SourceAnswer,
@@ -58,11 +58,11 @@ impl Remote {
         self.cache.get(&key_of(query)).map(|hit| self.answered(hit))
     }
 
-    /// Asks for `query`, or takes the cached answer unless `refresh`. Never fails: the row says what happened.
+    /// Searches the peer for `query`, or returns the cached answer unless `refresh`. Never fails: the row has the error.
     ///
     /// # Cancel safety
     ///
-    /// The question goes on in the background and its answer is cached.
+    /// The request continues in the background and its answer is cached.
     pub(super) async fn search(&self, query: &str, refresh: bool) -> Told {
         let key = key_of(query);
         if refresh {
@@ -74,10 +74,10 @@ impl Remote {
         let asked = self.clone();
         let patience = match self.buddy.breaker().state() {
             BreakerState::Closed => self.patience,
-            // Its answer, where it comes, is for the next search.
+            // A late answer is cached for the next search.
             BreakerState::Open(_) | BreakerState::HalfOpen => self.patience.min(BRIEF),
         };
-        // Apart from the call, so that an answer that comes too late for this one is there for the next.
+        // In its own task, so that an answer too late for this call is cached for the next.
         let question = self.tasks.spawn(async move {
             let deadline = std::time::Instant::now() + LONGEST;
             let search = asked.buddy.search(&key, ASKED, deadline);
@@ -139,7 +139,7 @@ impl Remote {
     }
 }
 
-/// Returns the query as it is sent: blanks folded, its beginning where it is long.
+/// Returns the query as it is sent: whitespace folded, cut to [`KEY_BYTES`].
 fn key_of(query: &str) -> String {
     let mut key = String::new();
     for word in query.split(|c: char| c.is_whitespace() || c.is_control()) {

@@ -1,4 +1,4 @@
-//! What the config's retention removes, once at the start and once a day; worktrees and what is in them never.
+//! Retention: removes old workflows, memories and logs as configured, at the start and once a day; never worktrees.
 
 use crate::config::StoreConfig;
 use crate::error::Problem;
@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How long after one look follows the next.
+/// The time between two runs.
 const EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Keeps the state no longer than configured; clones share what was found.
+/// Applies the retention settings; clones share the last result.
 #[derive(Clone)]
 pub(crate) struct Keeper {
     store: Store,
@@ -26,7 +26,7 @@ pub(crate) struct Keeper {
     last: Arc<Mutex<Option<Result<Removed, Problem>>>>,
 }
 
-/// What one look removed.
+/// What one run removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Removed {
     at: At,
@@ -49,7 +49,7 @@ impl Keeper {
         }
     }
 
-    /// Looks now and every day until `closing`; ends at once where everything is kept.
+    /// Runs now and every day until `closing`; returns at once if everything is kept for ever.
     pub(crate) async fn run(&self, closing: CancellationToken) {
         if self.keep == Retention::default() {
             return;
@@ -73,7 +73,7 @@ impl Keeper {
     ///
     /// # Cancel safety
     ///
-    /// The next look goes on.
+    /// The next run continues.
     async fn look(&self) -> Result<Removed, Problem> {
         let pruned = self.store.prune(self.keep).await?;
         Ok(Removed {
@@ -84,8 +84,8 @@ impl Keeper {
         })
     }
 
-    /// Removes the logs of workflows that are older than is kept and that the journal does not have any more, those of
-    /// an earlier look that was cut off included; returns of how many.
+    /// Removes the logs of workflows that are too old and no longer in the journal, including those of an earlier run that
+    /// was interrupted; returns the number of workflows.
     async fn remove_logs(&self) -> Result<usize, Problem> {
         let Some(age) = self.keep.workflows else {
             return Ok(0);
@@ -118,7 +118,7 @@ impl Keeper {
         *self.last.lock() = Some(removed);
     }
 
-    /// Returns what is kept for how long and what was removed last, for people, or why that failed.
+    /// Returns the settings and the last removal as text for people, or why the last run failed.
     pub(crate) fn tell(&self) -> Result<String, Problem> {
         let age = |age: Option<Duration>| match age {
             Some(age) => humantime::format_duration(age).to_string(),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_old_is_removed_with_its_logs_and_told() {
+    async fn old_entries_and_their_logs_are_removed_and_reported() {
         let dir = tempfile::tempdir().expect("a folder");
         let keeper = keeper(dir.path(), Duration::from_secs(3_600));
         let old: WorkflowId = "01D00000000000000000000000".parse().expect("an id of 2019");

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 const DEFAULT_LIMIT: usize = 10;
 const MAX_LIMIT: i64 = 100;
 
-/// How many local hits take part in the fusion; what ranks lower here follows after the fused ones.
+/// How many local hits take part in the fusion; lower-ranked local hits follow after the fused ones.
 const FUSED: u32 = 100;
 
 /// The longest list of pools, tags or kinds.
@@ -28,7 +28,7 @@ struct Search {
     query: MemoryQuery,
     limit: usize,
     words: Vec<String>,
-    /// Whether the caller bounds the time; `query` is also bounded by the paging.
+    /// Whether the caller gave a time range; paging also bounds the time in `query`.
     timed: bool,
     refresh: bool,
     position: Position,
@@ -43,7 +43,7 @@ impl Memories {
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost; a question that is on its way to the peer goes on and its answer is cached.
+    /// Nothing is lost; a request already sent to the peer completes and its answer is cached.
     pub async fn search(
         &self,
         call: CrossPoolSearch,
@@ -53,7 +53,7 @@ impl Memories {
         let Some(key) = Answers::key(&call, repo.as_deref()) else {
             return Ok(self.searched(&call, repo, names).await?.0);
         };
-        // A store that cannot be looked at now is for the search itself to tell of.
+        // If the store cannot be read now, the search itself reports it.
         let Ok(version) = self.0.store.version().await else {
             return Ok(self.searched(&call, repo, names).await?.0);
         };
@@ -66,7 +66,7 @@ impl Memories {
         Ok(answer)
     }
 
-    /// Searches anew; returns also what the peer said where it was asked.
+    /// Runs the search; also returns the peer's answer if it was asked.
     async fn searched(
         &self,
         call: &CrossPoolSearch,
@@ -78,11 +78,11 @@ impl Memories {
             return Ok((self.whole(&call.ids, search.position).await?, None));
         }
         let remote = self.0.remote.as_ref();
-        // A peer's hits have no order in time and no filters, so that only words are asked for.
+        // The peer has neither filters nor an order by time, so it is asked only for words.
         let asked = remote.filter(|_| !search.words.is_empty() && search.position.store.is_none());
         match asked {
             Some(remote) => {
-                // The cached answer is the first page's, or pages would not fit together.
+                // Later pages use the first page's cached answer, so that the pages are consistent.
                 let refresh = search.refresh && search.position.skip == 0;
                 let told = remote.search(&search.query.text, refresh);
                 let mut query = search.query.clone();
@@ -135,7 +135,7 @@ impl Memories {
             Some(cursor) => Position::read(cursor, &of)?,
             None => Position::start(of, now),
         };
-        // Later pages leave out what was learned after the first one was made.
+        // Later pages leave out memories that are newer than the first page.
         let first = At::from_unix_ms(position.at_ms);
         let until = match call.cursor {
             Some(_) => Some(until.map_or(first, |until| until.min(first))),
@@ -162,7 +162,7 @@ impl Memories {
         })
     }
 
-    /// Returns whether a pool that is not there any more has left memories.
+    /// Returns whether a pool, possibly closed, has memories in the store.
     pub(super) async fn has_memories_of(&self, name: &PoolName) -> Result<bool, Problem> {
         let query = MemoryQuery {
             pools: vec![name.clone()],
@@ -213,7 +213,7 @@ impl Memories {
             remote: None,
             fulltext: true,
         });
-        // What is not among the best local hits may be one of the others, which the pages behind these go on with.
+        // A peer's hit that is not among the best local hits may be among the later ones, which later pages list.
         if next.is_some() {
             let shown = remote
                 .iter()
@@ -228,7 +228,7 @@ impl Memories {
         Ok(shown(&search, ranked, next, sources))
     }
 
-    /// Returns the peer's hits, ours with what the store has of them, without those that the filters keep out.
+    /// Returns the peer's hits that pass the filters; a hit that the store knows comes with the stored memory.
     async fn known(&self, search: &Search, hits: &[PeerHit]) -> Result<Vec<Found>, Problem> {
         let ids: Vec<MemoryId> = hits.iter().filter_map(id_of).collect();
         let forgotten = self.0.store.forgotten(ids.clone()).await?;
@@ -275,7 +275,7 @@ fn limit_of(limit: Option<i64>) -> Result<usize, Problem> {
     }
 }
 
-/// Returns whether one of our memories that the peer found passes the filters of the search.
+/// Returns whether a stored memory passes the search's filters.
 fn passes(memory: &Memory, query: &MemoryQuery) -> bool {
     let repo = query.repo.as_deref().is_none_or(|asked| {
         memory.repo.as_deref().is_some_and(|repo| {
@@ -289,7 +289,7 @@ fn passes(memory: &Memory, query: &MemoryQuery) -> bool {
         && query.until.is_none_or(|until| memory.created_at <= until)
 }
 
-/// Returns whether a memory that only the peer has passes: nothing is known of it but the pool in its marker.
+/// Returns whether a memory that only the peer has passes the filters: only the pool in its marker is known.
 fn passes_unknown(hit: &PeerHit, search: &Search) -> bool {
     let query = &search.query;
     let pool = hit.marker.as_ref().map(|marker| &marker.pool);
@@ -301,7 +301,7 @@ fn passes_unknown(hit: &PeerHit, search: &Search) -> bool {
         && !search.timed
 }
 
-/// Cuts the page out of the ranked results and makes the cursor of the next one.
+/// Returns one page of the ranked results with the cursor of the next page.
 fn shown(
     search: &Search,
     ranked: Vec<Fused<Found>>,
@@ -340,7 +340,7 @@ fn shown(
     }
 }
 
-/// Returns the row that says that the store answered, and how exactly.
+/// Returns the `sources` row of the local store.
 pub(super) fn local_source(page: &MemoryPage) -> SourceAnswer {
     SourceAnswer {
         approximate: page.approximate,

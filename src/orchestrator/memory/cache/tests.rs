@@ -45,7 +45,7 @@ async fn forbidden() -> Result<String, String> {
 }
 
 #[tokio::test]
-async fn what_was_loaded_is_a_hit_that_tells_its_age() {
+async fn a_loaded_entry_is_a_hit_with_its_age() {
     let (cache, time) = cache();
     let loaded = cache
         .get_or_load("q".into(), answer("a"))
@@ -163,7 +163,7 @@ async fn a_cancelled_leader_hands_over_to_a_waiter() {
 }
 
 #[tokio::test]
-async fn a_load_dropped_with_nobody_waiting_leaves_nothing_behind() {
+async fn a_dropped_load_without_waiters_leaves_no_flight() {
     let (cache, _) = cache();
     let mut load = Box::pin(cache.get_or_load("q".into(), std::future::pending()));
     assert!(futures_util::poll!(&mut load).is_pending());
@@ -187,7 +187,7 @@ async fn a_panicking_load_hands_over_too() {
 }
 
 #[tokio::test]
-async fn an_error_reaches_all_who_wait_and_is_not_kept() {
+async fn an_error_reaches_all_waiters_and_is_not_cached() {
     let (cache, _) = cache();
     let gate = Notify::new();
     let failing = async {
@@ -207,7 +207,7 @@ async fn an_error_reaches_all_who_wait_and_is_not_kept() {
 }
 
 #[tokio::test]
-async fn what_was_invalidated_during_its_load_is_not_kept() {
+async fn an_entry_invalidated_during_its_load_is_not_stored() {
     for clear in [false, true] {
         let (cache, _) = cache();
         let load = async {
@@ -225,7 +225,7 @@ async fn what_was_invalidated_during_its_load_is_not_kept() {
 }
 
 #[tokio::test]
-async fn what_was_inserted_during_a_load_is_not_overwritten() {
+async fn an_insert_during_a_load_is_not_overwritten() {
     let (cache, _) = cache();
     let load = async {
         cache.insert("q".into(), "newer".into());
@@ -285,7 +285,7 @@ impl SplitMix64 {
 }
 
 #[tokio::test]
-async fn a_zipf_workload_with_writes_going_on_hits_well() {
+async fn a_zipf_workload_with_writes_reaches_the_hit_rate() {
     const QUERIES: usize = 1_000;
     const SEARCHES: u32 = 10_000;
     const SEARCHES_PER_WRITE: u32 = 10;
