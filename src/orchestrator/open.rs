@@ -17,7 +17,7 @@ use crate::mcp_client::Launcher;
 use crate::model::PeerName;
 use crate::process::{self, Processes, base_env};
 use crate::repo::{Repos, Setup as ReposSetup};
-use crate::store::{Durability, Remains, Remember, Store, StoreOptions};
+use crate::store::{Durability, Store, StoreOptions};
 use crate::worker::command::Host;
 use crate::worker::{Worker, kinds};
 use std::collections::BTreeMap;
@@ -135,7 +135,6 @@ impl Orchestrator {
             tasks: tasks.clone(),
             closing: closing.clone(),
         });
-        store.remember_interrupted(remains(&pools, &memories));
         let engine = Engine::start(Parts {
             store: store.clone(),
             pools: pools.clone(),
@@ -172,25 +171,6 @@ impl Orchestrator {
         let (keeper, closing) = (core.0.keeper.clone(), core.0.closing.clone());
         core.0.tasks.spawn(async move { keeper.run(closing).await });
         Ok(core)
-    }
-}
-
-/// Returns how items are remembered that a dead server left running.
-fn remains(pools: &Pools, memories: &Memories) -> Remains {
-    let pools = pools.clone();
-    let remember: Remember = Arc::new(move |id, record, work| {
-        let pool = record.pool.as_ref();
-        let pool = pool.and_then(|pool| pools.get(pool.as_str()));
-        memory::outcome(
-            id,
-            record,
-            work,
-            pool.map(|standing| standing.pool.worker_name.clone()),
-        )
-    });
-    Remains {
-        remember: Some(remember),
-        forward_to: memories.forward_to(),
     }
 }
 

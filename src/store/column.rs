@@ -1,53 +1,101 @@
-//! How values stand in columns: ids and names as text, records as JSON.
+//! How values of the domain are kept in columns: ids, names and words as text, instants as milliseconds, records as JSON.
 
-use super::StoreError;
-use crate::model::ItemState;
+use crate::model::{
+    At, ItemState, MemoryId, MemoryKind, PeerName, PoolName, ServerId, WorkflowId, WorkflowStatus,
+};
+use crate::redact::Redacted;
+use rusqlite::Result;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::str::FromStr;
 
-pub(super) fn json_of(what: &'static str, value: &impl Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::decode(what, error))
+/// Columns of types that are written with `Display` and read with `FromStr`.
+macro_rules! text_columns {
+    ($($name:ty),+) => {$(
+        impl ToSql for $name {
+            fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+                Ok(self.to_string().into())
+            }
+        }
+
+        impl FromSql for $name {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                value.as_str()?.parse().map_err(FromSqlError::other)
+            }
+        }
+    )+};
 }
 
-pub(super) fn from_json<T: DeserializeOwned>(
-    what: &'static str,
-    value: ValueRef<'_>,
-) -> Result<T, StoreError> {
-    let text = value
-        .as_str()
-        .map_err(|error| StoreError::decode(what, error))?;
-    serde_json::from_str(text).map_err(|error| StoreError::decode(what, error))
+/// Columns of enums that are written as one word.
+macro_rules! word_columns {
+    ($($name:ty),+) => {$(
+        impl ToSql for $name {
+            fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+                Ok(self.as_str().into())
+            }
+        }
+
+        impl FromSql for $name {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                Self::parse(value.as_str()?).ok_or(FromSqlError::InvalidType)
+            }
+        }
+    )+};
 }
 
-/// An id or a name as a text column.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Text<T>(pub(super) T);
+text_columns!(WorkflowId, ServerId, MemoryId, PoolName);
+word_columns!(ItemState, MemoryKind, WorkflowStatus);
 
-impl<T: std::fmt::Display> ToSql for Text<T> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::from(self.0.to_string()))
+impl ToSql for PeerName {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
     }
 }
 
-impl<T: FromStr> FromSql for Text<T> {
+impl FromSql for PeerName {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        value
-            .as_str()?
-            .parse()
-            .map(Self)
-            .map_err(|_| FromSqlError::InvalidType)
+        Ok(Self::new(value.as_str()?))
     }
 }
 
-/// An item's state as a text column.
-pub(super) struct State(pub(super) ItemState);
+impl ToSql for Redacted {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
 
-impl FromSql for State {
+impl FromSql for Redacted {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        ItemState::parse(value.as_str()?)
-            .map(Self)
-            .ok_or(FromSqlError::InvalidType)
+        Ok(Self::from_store(value.as_str()?.to_owned()))
+    }
+}
+
+impl ToSql for At {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(self.unix_ms().into())
+    }
+}
+
+impl FromSql for At {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_i64().map(Self::from_unix_ms)
+    }
+}
+
+/// A value in a JSON column.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: Serialize> ToSql for Json<T> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        let json = serde_json::to_string(&self.0);
+        let json = json.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        Ok(json.into())
+    }
+}
+
+impl<T: DeserializeOwned> FromSql for Json<T> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let value = serde_json::from_str(value.as_str()?);
+        value.map(Self).map_err(FromSqlError::other)
     }
 }

@@ -24,6 +24,32 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
+    /// The file was made by a development version of this program before its first release.
+    #[error(
+        "the store {} was made by an unreleased version of mahavishnu and cannot be read by this one{}",
+        path.display(),
+        listed(branches)
+    )]
+    Unreleased {
+        /// The file.
+        path: PathBuf,
+        /// The branches whose changes were not applied, each with its repository.
+        branches: Vec<String>,
+    },
+    /// There is something in the place of the file that is not a file of its own.
+    #[error("{} cannot be the store's file: {detail}", path.display())]
+    Misplaced {
+        /// The place.
+        path: PathBuf,
+        /// What is there.
+        detail: String,
+    },
+    /// A file was taken away while it was open, so that nothing written now would last.
+    #[error("{} was removed or replaced while this server used it", path.display())]
+    Removed {
+        /// Where the file was.
+        path: PathBuf,
+    },
     /// A newer release of this program wrote the file.
     #[error("the store has schema version {found}, this program knows versions up to {known}")]
     Newer {
@@ -42,7 +68,7 @@ pub enum StoreError {
         #[source]
         source: Arc<rusqlite::Error>,
     },
-    /// Somebody else held the store's write lock for too long.
+    /// Another program held the store's write lock for too long.
     #[error("the store is locked by another program")]
     Locked,
     /// The file or its folder may not be written.
@@ -58,8 +84,8 @@ pub enum StoreError {
         /// The workflow.
         id: WorkflowId,
     },
-    /// The item waits or runs already.
-    #[error("item {item} of workflow {id} waits or runs already")]
+    /// The item is queued or runs already.
+    #[error("item {item} of workflow {id} is queued or runs already")]
     Unfinished {
         /// The workflow.
         id: WorkflowId,
@@ -110,11 +136,13 @@ pub enum StoreError {
         source: Arc<rusqlite::Error>,
     },
     /// A row does not hold what this program writes.
-    #[error("failed to read {what} from the store: {detail}")]
+    #[error(
+        "failed to {operation}: the store holds something else than was written there: {detail}"
+    )]
     Decode {
-        /// Which sort of row.
-        what: &'static str,
-        /// What was wrong with it.
+        /// What was being done.
+        operation: &'static str,
+        /// What was wrong with the row.
         detail: String,
     },
     /// A defect: the operation panicked; nothing of it was written.
@@ -141,10 +169,11 @@ impl StoreError {
         }
     }
 
+    /// Returns the error of a row of the sort `what` that does not hold what this program writes.
     pub(super) fn decode(what: &'static str, detail: impl std::fmt::Display) -> Self {
         Self::Decode {
-            what,
-            detail: detail.to_string(),
+            operation: UNKNOWN_OPERATION,
+            detail: format!("{what}: {detail}"),
         }
     }
 
@@ -152,13 +181,43 @@ impl StoreError {
     pub(super) fn during(self, operation: &'static str) -> Self {
         match self {
             Self::Query { source, .. } => Self::Query { operation, source },
+            Self::Decode { detail, .. } => Self::Decode { operation, detail },
             other => other,
         }
     }
 }
 
+/// Stands for the operation until [`StoreError::during`] names it.
+const UNKNOWN_OPERATION: &str = "use the store";
+
+/// How many branches an error names.
+const LISTED: usize = 20;
+
+fn listed(branches: &[String]) -> String {
+    if branches.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("; {} branches are not applied: ", branches.len());
+    text.push_str(&branches[..branches.len().min(LISTED)].join(", "));
+    if branches.len() > LISTED {
+        text.push_str(", ...");
+    }
+    text
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::Error::{
+            FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType,
+        };
+        if let FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) =
+            error
+        {
+            return Self::Decode {
+                operation: UNKNOWN_OPERATION,
+                detail: error.to_string(),
+            };
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::SystemIoFailure) => Self::Disk {
@@ -174,7 +233,7 @@ impl From<rusqlite::Error> for StoreError {
                 }
             }
             _ => Self::Query {
-                operation: "use the store",
+                operation: UNKNOWN_OPERATION,
                 source: Arc::new(error),
             },
         }
@@ -186,6 +245,9 @@ impl Fault for StoreError {
         match self {
             Self::Directory { .. }
             | Self::Damaged { .. }
+            | Self::Unreleased { .. }
+            | Self::Misplaced { .. }
+            | Self::Removed { .. }
             | Self::Newer { .. }
             | Self::Full
             | Self::Disk { .. }
@@ -214,6 +276,23 @@ impl Fault for StoreError {
                 "move mahavishnu.db with its -wal and -shm files away and restore them from a backup, or name another \
                  folder with --state-dir; nothing was overwritten"
             }
+            Self::Unreleased { branches, .. } if !branches.is_empty() => {
+                "apply or drop these branches with the mahavishnu that made the store (apply_changes, then \
+                 clean_worktrees), then move mahavishnu.db with its -wal and -shm files away, or name another folder \
+                 with --state-dir; the next start makes a new store"
+            }
+            Self::Unreleased { .. } => {
+                "move mahavishnu.db with its -wal and -shm files away, or name another folder with --state-dir; the \
+                 next start makes a new store"
+            }
+            Self::Misplaced { .. } => {
+                "name the folder that holds the store's own file with --state-dir, or move away what is there; nothing \
+                 was changed"
+            }
+            Self::Removed { .. } => {
+                "nothing of this call is sure to be kept; end every server of this state directory, put the file back \
+                 where that can be done, and start again"
+            }
             Self::Newer { .. } => {
                 "use the newer release of mahavishnu that wrote it, or name another folder with --state-dir"
             }
@@ -225,7 +304,9 @@ impl Fault for StoreError {
             Self::NotOwner { .. } => {
                 "ask its owner through get_workflow, cancel_workflow or resume_workflow"
             }
-            Self::Unfinished { .. } => "get_workflow waits for its end; cancel_workflow stops it",
+            Self::Unfinished { .. } => {
+                "get_workflow waits for the item's end; cancel_workflow stops it"
+            }
             Self::NoWorkflow { .. } => "get_workflow without arguments lists the workflows",
             Self::NoItem { .. } => "items are counted from 0; get_workflow lists them",
             Self::Ended { .. } => "resume_workflow starts a new attempt",

@@ -1,17 +1,17 @@
-//! Removing memories: for good when a person asks, by age when the config does. A peer's copy must not bring back
-//! either, so what a peer may have leaves a tombstone.
+//! Removing memories: for good when a person asks, by age when the config does. A peer's copy must not bring back either,
+//! so a memory that a peer may have leaves a tombstone.
 
-use super::column::{Text, json_of};
-use super::memory::Identity;
-use super::upkeep::{self, Log};
-use super::{Store, StoreError, memory};
-use crate::model::{At, MemoryId, MemoryKind, NewMemory, PeerName, Work};
-use rusqlite::{Connection, OptionalExtension, params};
+use super::column::Json;
+use super::memories::{self, Identity};
+use super::query::Query;
+use super::{Store, StoreError, wal};
+use crate::model::{MemoryId, NewMemory, PeerName, Work, WorkflowId};
+use rusqlite::{Connection, Params, params};
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// How often and how long is waited for readers that keep the log in use: a server's own readers are done in a moment,
-/// another program may take its time.
+/// How often and how long to wait for readers that keep the log in use: a server's own readers are done in a moment,
+/// another program may take longer.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -25,14 +25,14 @@ pub struct Forgotten {
     pub before: bool,
     /// Peers that have a copy, or perhaps have: it was sent to them.
     pub peers: Vec<PeerName>,
-    /// Whether the prompt or command of the attempt that it tells of stays in the journal, because other items or
+    /// Whether the prompt or command of the attempt that it is about stays in the journal, because other items or
     /// attempts of the workflow have it too.
     pub work_stays: bool,
 }
 
 impl Store {
     /// Removes a memory for good: from the tables, the full-text index, the file and its log. With an outcome goes what
-    /// the journal keeps of the same attempt: output tail, cause, error, and the prompt where nobody else needs it. The
+    /// the journal keeps of the same attempt: output tail, cause, error, and the prompt where no other item needs it. The
     /// attempt's log files are the caller's to remove. Returns nothing where there never was such a memory.
     ///
     /// # Errors
@@ -51,10 +51,10 @@ impl Store {
             return Ok(None);
         }
         for _ in 0..TRIES {
-            match self.between("empty the log", upkeep::checkpoint).await? {
-                Log::Empty => return Ok(forgotten),
-                Log::InUse => tokio::time::sleep(PAUSE).await,
+            if self.between("empty the log", wal::truncate).await? {
+                return Ok(forgotten);
             }
+            tokio::time::sleep(PAUSE).await;
         }
         Err(StoreError::Locked)
     }
@@ -66,11 +66,9 @@ impl Store {
     /// Any [`StoreError`] of opening or reading.
     pub async fn forgotten(&self, ids: Vec<MemoryId>) -> Result<HashSet<MemoryId>, StoreError> {
         self.read("look for what was forgotten", move |db| {
-            let mut statement =
-                db.prepare_cached("SELECT 1 FROM tombstones WHERE id = ?1 AND forgotten = 1")?;
             let mut found = HashSet::new();
             for id in ids {
-                if statement.exists([Text(id)])? {
+                if was_forgotten(db, id)? {
                     found.insert(id);
                 }
             }
@@ -83,13 +81,9 @@ impl Store {
 fn forget(db: &Connection, id: MemoryId) -> Result<Option<Forgotten>, StoreError> {
     let peers = peers_of(db, id)?;
     let place = place_of(db, id)?;
-    let removed = remove(db, "id = ?1", [Text(id)], Why::Forgotten)?;
-    if removed == 0 {
-        let before = db
-            .prepare_cached("SELECT 1 FROM tombstones WHERE id = ?1 AND forgotten = 1")?
-            .exists([Text(id)])?;
-        return Ok(before.then_some(Forgotten {
-            before,
+    if remove(db, "id = ?1", [id], Why::Forgotten)? == 0 {
+        return Ok(was_forgotten(db, id)?.then_some(Forgotten {
+            before: true,
             peers,
             work_stays: false,
         }));
@@ -105,151 +99,139 @@ fn forget(db: &Connection, id: MemoryId) -> Result<Option<Forgotten>, StoreError
     }))
 }
 
+fn was_forgotten(db: &Connection, id: MemoryId) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM tombstones WHERE id = ?1 AND forgotten = 1";
+    db.any(sql, [id])
+}
+
 fn peers_of(db: &Connection, id: MemoryId) -> Result<Vec<PeerName>, StoreError> {
-    let mut statement = db.prepare_cached(&format!(
+    let sql = format!(
         "SELECT peer FROM outbox JOIN memories USING (m)
           WHERE id = ?1 AND (state IN ('sending', 'resting', 'acked') OR ask_first)
           UNION SELECT source FROM memories WHERE id = ?1 AND source NOT IN {OURS}"
-    ))?;
-    let found = statement.query_map([Text(id)], |row| row.get::<_, String>(0))?;
-    found.map(|name| Ok(PeerName::new(name?))).collect()
+    );
+    db.all(&sql, [id], |row| row.get(0))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
+pub(super) enum Why {
     Forgotten,
     Expired,
 }
 
 /// Removes the memories that fit `condition` and returns how many; leaves a tombstone for each that is forgotten, and for
 /// each that expires and a peer may have.
-fn remove(
+pub(super) fn remove(
     db: &Connection,
     condition: &str,
-    values: impl rusqlite::Params + Copy,
+    values: impl Params + Copy,
     why: Why,
-) -> Result<usize, StoreError> {
+) -> Result<u32, StoreError> {
     // The words of a removed memory are taken out of the index, so they must be in it.
-    memory::index_new(db)?;
-    let (all, flag) = match why {
-        Why::Forgotten => ("1", 1),
-        Why::Expired => ("0", 0),
-    };
-    db.prepare_cached(&format!(
+    memories::index_new(db)?;
+    let forgotten = u8::from(why == Why::Forgotten);
+    let bury = format!(
         "INSERT INTO tombstones (id, identity, forgotten)
-         SELECT id, iif(source IN {OURS}, NULL, identity), {flag} FROM memories
-          WHERE {condition} AND ({all} OR source NOT IN {OURS}
+         SELECT id, iif(source IN {OURS}, NULL, identity), {forgotten} FROM memories
+          WHERE {condition} AND ({forgotten} OR source NOT IN {OURS}
                 OR EXISTS (SELECT 1 FROM outbox WHERE outbox.m = memories.m))
          ON CONFLICT (id) DO UPDATE SET forgotten = max(forgotten, excluded.forgotten)"
-    ))?
-    .execute(values)?;
-    let removed = db
-        .prepare_cached(&format!("DELETE FROM memories WHERE {condition}"))?
-        .execute(values)?;
-    Ok(removed)
+    );
+    db.run(&bury, values)?;
+    db.run(&format!("DELETE FROM memories WHERE {condition}"), values)
 }
 
-/// Returns whether any memory has a tombstone.
-pub(super) fn any_buried(db: &Connection) -> Result<bool, StoreError> {
-    Ok(db.prepare_cached("SELECT 1 FROM tombstones")?.exists([])?)
+/// The memories that were removed here and that a peer may still have.
+pub(super) struct Tombstones {
+    any: bool,
 }
 
-/// Returns the id of a memory that was removed here and that a peer now tells again.
-pub(super) fn buried(
-    db: &Connection,
-    new: &NewMemory,
-    identity: &Identity,
-) -> Result<Option<MemoryId>, StoreError> {
-    let found = match new.marker {
-        Some(marker) => db
-            .prepare_cached("SELECT id FROM tombstones WHERE id = ?1")?
-            .query_row([Text(marker)], |row| row.get::<_, Text<MemoryId>>(0)),
-        None => db
-            .prepare_cached("SELECT id FROM tombstones WHERE identity = ?1")?
-            .query_row([identity], |row| row.get(0)),
-    };
-    Ok(found.optional()?.map(|id| id.0))
+impl Tombstones {
+    /// Looks whether there are any, which mostly spares a lookup for each memory.
+    pub(super) fn load(db: &Connection) -> Result<Self, StoreError> {
+        let any = db.any("SELECT 1 FROM tombstones", [])?;
+        Ok(Self { any })
+    }
+
+    /// Returns the id of `new`, where it is a removed memory that a peer now lists again.
+    pub(super) fn of(
+        &self,
+        db: &Connection,
+        new: &NewMemory,
+        identity: &Identity,
+    ) -> Result<Option<MemoryId>, StoreError> {
+        let id = |row: &rusqlite::Row<'_>| row.get(0);
+        match new.marker {
+            _ if !self.any => Ok(None),
+            Some(marker) => db.first("SELECT id FROM tombstones WHERE id = ?1", [marker], id),
+            None => db.first(
+                "SELECT id FROM tombstones WHERE identity = ?1",
+                [identity],
+                id,
+            ),
+        }
+    }
 }
 
-/// The attempt that an outcome tells of.
+/// The attempt that an outcome is about.
 struct Place {
     wf: i64,
-    workflow: String,
+    workflow: WorkflowId,
     item: u32,
     attempt: u32,
 }
 
 fn place_of(db: &Connection, id: MemoryId) -> Result<Option<Place>, StoreError> {
-    let mut statement = db.prepare_cached(
+    db.first(
         "SELECT wf, workflow, item, attempt FROM memories JOIN workflows ON workflows.id = memories.workflow
           WHERE memories.id = ?1 AND kind = 'outcome' AND item IS NOT NULL AND attempt IS NOT NULL",
-    )?;
-    let place = statement.query_row([Text(id)], |row| {
-        Ok(Place {
-            wf: row.get(0)?,
-            workflow: row.get(1)?,
-            item: row.get(2)?,
-            attempt: row.get(3)?,
-        })
-    });
-    Ok(place.optional()?)
+        [id],
+        |row| {
+            Ok(Place {
+                wf: row.get(0)?,
+                workflow: row.get(1)?,
+                item: row.get(2)?,
+                attempt: row.get(3)?,
+            })
+        },
+    )
 }
 
 impl Place {
-    /// Removes from the journal what the outcome told; returns whether that includes the prompt.
+    /// Removes from the journal what the outcome repeats; returns whether that includes the prompt.
     fn forget(&self, db: &Connection) -> Result<bool, StoreError> {
         for table in ["items", "attempts"] {
-            db.prepare_cached(&format!(
+            let sql = format!(
                 "UPDATE {table} SET record = json_remove(record, '$.output_tail', '$.verify.output_tail', '$.cause', '$.error')
                   WHERE wf = ?1 AND item = ?2 AND attempt = ?3"
-            ))?
-            .execute(params![self.wf, self.item, self.attempt])?;
+            );
+            db.run(&sql, params![self.wf, self.item, self.attempt])?;
         }
         self.forget_work(db)
     }
 
-    /// Removes the prompt, unless the workflow goes on, an outcome of another item or attempt tells it too, or another
+    /// Removes the prompt, unless the workflow goes on, an outcome of another item or attempt repeats it, or another
     /// item may be resumed with it. Returns whether it is gone.
     fn forget_work(&self, db: &Connection) -> Result<bool, StoreError> {
-        let gone = json_of("a task", &Work::forgotten())?;
-        let changed = db
-            .prepare_cached(
-                "UPDATE works SET json = ?4
-                  WHERE work = (SELECT work FROM items WHERE wf = ?1 AND item = ?2)
-                    AND (SELECT planned + queued + running FROM workflows WHERE wf = ?1) = 0
-                    AND NOT EXISTS (SELECT 1 FROM items WHERE wf = ?1 AND items.work = works.work
-                         AND ((item <> ?2 AND state <> 'succeeded')
-                              OR EXISTS (SELECT 1 FROM memories WHERE kind = 'outcome' AND workflow = ?3
-                                            AND memories.item = items.item)))",
-            )?
-            .execute(params![self.wf, self.item, self.workflow, gone])?;
+        let gone = Work::forgotten();
+        let changed = db.run(
+            "UPDATE works SET json = ?4
+              WHERE work = (SELECT work FROM items WHERE wf = ?1 AND item = ?2)
+                AND (SELECT planned + queued + running FROM workflows WHERE wf = ?1) = 0
+                AND NOT EXISTS (SELECT 1 FROM items WHERE wf = ?1 AND items.work = works.work
+                     AND ((item <> ?2 AND state <> 'succeeded')
+                          OR EXISTS (SELECT 1 FROM memories WHERE kind = 'outcome' AND workflow = ?3
+                                        AND memories.item = items.item)))",
+            params![self.wf, self.item, self.workflow, Json(&gone)],
+        )?;
         if changed == 0 {
             return Ok(false);
         }
-        db.prepare_cached(
-            "UPDATE workflows SET record = json_set(record, '$.title', ?2) WHERE wf = ?1
+        db.run(
+            "UPDATE workflows SET title = ?2 WHERE wf = ?1
                 AND NOT EXISTS (SELECT 1 FROM works WHERE wf = ?1 AND json <> ?3)",
-        )?
-        .execute(params![self.wf, Work::FORGOTTEN_TITLE, gone])?;
+            params![self.wf, Work::FORGOTTEN_TITLE, Json(&gone)],
+        )?;
         Ok(true)
     }
-}
-
-/// Removes a batch of the memories of these kinds that are older than `before`; what a peer is still to get stays.
-pub(super) fn prune(
-    db: &Connection,
-    kinds: &[MemoryKind],
-    before: At,
-    batch: u32,
-) -> Result<u32, StoreError> {
-    const OLD: &str = "m IN (
-         SELECT m FROM memories
-          WHERE created_at_ms < ?1 AND kind IN (SELECT value FROM json_each(?2))
-            AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.m = memories.m AND state <> 'acked')
-          ORDER BY created_at_ms, m LIMIT ?3)";
-    let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
-    let kinds = json_of("a query", &kinds)?;
-    let before = before.unix_ms();
-    let removed = remove(db, OLD, params![before, kinds, batch], Why::Expired)?;
-    Ok(u32::try_from(removed).unwrap_or(u32::MAX))
 }

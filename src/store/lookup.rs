@@ -1,15 +1,18 @@
-//! What the journal holds, read back: workflows, summaries, lists, items, attempts.
+//! Reads the journal: workflows, summaries, lists, attempts.
 
-use super::StoreError;
-use super::column::{Text, from_json, json_of};
-use super::journal::{counts_of, record_of, status_text};
-use super::lock::{OwnerState, Owners};
+use super::column::Json;
+use super::journal::{by_key, counts_of, record_of, revision_of};
+use super::locks::{OwnerState, Owners};
+use super::query::Query;
+use super::stored::Item;
+use super::{Store, StoreError};
 use crate::model::{
-    At, Attempt, Counts, ItemIndex, ItemRecord, ItemWork, PoolName, ServerId, Work, WorkflowId,
+    At, Attempt, Counts, ItemIndex, ItemRecord, ItemWork, PoolName, Revision, Work, WorkflowId,
     WorkflowRecord, WorkflowStatus,
 };
 use rusqlite::{Connection, Row, named_params, params};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// A workflow with all its items.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,11 +21,11 @@ pub struct StoredWorkflow {
     pub record: WorkflowRecord,
     /// What its items are to do, in their order.
     pub works: Vec<ItemWork>,
-    /// Where they stand, in the same order.
+    /// The items' latest records, in the same order.
     pub items: Vec<ItemRecord>,
     /// Grows by one with every change.
-    pub revision: u64,
-    /// Who runs it.
+    pub revision: Revision,
+    /// Which server runs it.
     pub owner: OwnerState,
 }
 
@@ -34,8 +37,8 @@ pub struct WorkflowSummary {
     /// How many items are in each state.
     pub counts: Counts,
     /// Grows by one with every change.
-    pub revision: u64,
-    /// Who runs it.
+    pub revision: Revision,
+    /// Which server runs it.
     pub owner: OwnerState,
     /// When it changed last.
     pub updated_at: At,
@@ -56,7 +59,109 @@ pub struct WorkflowQuery {
     pub limit: u32,
 }
 
-pub(super) fn workflow(
+impl Store {
+    /// Returns the workflow that was started with this idempotency key.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn workflow_by_key(&self, key: String) -> Result<Option<WorkflowRecord>, StoreError> {
+        self.read("look an idempotency key up", move |db| by_key(db, &key))
+            .await
+    }
+
+    /// Returns a workflow with all its items.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn workflow(&self, id: WorkflowId) -> Result<Option<StoredWorkflow>, StoreError> {
+        let owners = Arc::clone(&self.inner.owners);
+        self.read("read a workflow", move |db| workflow(db, &owners, id))
+            .await
+    }
+
+    /// Returns a workflow without its items: cheap, for polling.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn summary(&self, id: WorkflowId) -> Result<Option<WorkflowSummary>, StoreError> {
+        let owners = Arc::clone(&self.inner.owners);
+        self.read("read a workflow", move |db| summary(db, &owners, id))
+            .await
+    }
+
+    /// Returns the record of one attempt of an item, the latest or an earlier one.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn attempt(
+        &self,
+        id: WorkflowId,
+        item: ItemIndex,
+        attempt: Attempt,
+    ) -> Result<Option<ItemRecord>, StoreError> {
+        self.read("read an attempt", move |db| {
+            // A row that waits for its next attempt still names the last one, whose own record is then kept beside.
+            let found = db.first(
+                "SELECT attempts.record, 0 AS latest FROM workflows JOIN attempts USING (wf)
+                  WHERE id = ?1 AND item = ?2 AND attempt = ?3
+                 UNION ALL
+                 SELECT items.record, 1 AS latest FROM workflows JOIN items USING (wf)
+                  WHERE id = ?1 AND item = ?2 AND attempt = ?3 AND attempt > 0
+                 ORDER BY latest LIMIT 1",
+                params![id, item, attempt],
+                |row| row.get::<_, Item>(0),
+            );
+            Ok(found?.map(|item| item.0))
+        })
+        .await
+    }
+
+    /// Returns the workflows that `query` asks for, newest first.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn workflows(
+        &self,
+        query: WorkflowQuery,
+    ) -> Result<Vec<WorkflowSummary>, StoreError> {
+        let owners = Arc::clone(&self.inner.owners);
+        self.read("list workflows", move |db| workflows(db, &owners, &query))
+            .await
+    }
+
+    /// Counts the running items of other live servers, by pool.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn in_flight_elsewhere(&self) -> Result<BTreeMap<PoolName, u32>, StoreError> {
+        let owners = Arc::clone(&self.inner.owners);
+        self.read("count what other servers run", move |db| {
+            let rows = db.all(
+                "SELECT owner, pool, count(*) FROM workflows JOIN items USING (wf)
+                  WHERE queued + running > 0 AND owner <> ?1 AND state = 'running' AND pool IS NOT NULL
+                  GROUP BY owner, pool",
+                [owners.me()],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, u32>(2)?)),
+            )?;
+            let mut pools = BTreeMap::new();
+            for (owner, pool, count) in rows {
+                if owners.state(owner, true) == OwnerState::Other {
+                    *pools.entry(pool).or_insert(0) += count;
+                }
+            }
+            Ok(pools)
+        })
+        .await
+    }
+}
+
+fn workflow(
     db: &Connection,
     owners: &Owners,
     id: WorkflowId,
@@ -64,23 +169,28 @@ pub(super) fn workflow(
     let Some(summary) = summary(db, owners, id)? else {
         return Ok(None);
     };
-    let wf: i64 = db
-        .prepare_cached("SELECT wf FROM workflows WHERE id = ?1")?
-        .query_row([Text(id)], |row| row.get(0))?;
-    let texts = works(db, wf)?;
-    let mut works = Vec::new();
-    let mut items = Vec::new();
-    let mut statement = db
-        .prepare_cached("SELECT item, repo, work, record FROM items WHERE wf = ?1 ORDER BY item")?;
-    let mut rows = statement.query([wf])?;
-    while let Some(row) = rows.next()? {
-        let work = texts.get(&row.get(2)?).cloned();
-        works.push(ItemWork {
-            item: row.get(0)?,
-            repo: row.get(1)?,
-            work: work.ok_or_else(|| StoreError::decode("an item", "its task is missing"))?,
-        });
-        items.push(from_json("an item", row.get_ref(3)?)?);
+    let texts: HashMap<i64, Work> = db
+        .all(
+            "SELECT work, json FROM works JOIN workflows USING (wf) WHERE id = ?1",
+            [id],
+            |row| Ok((row.get(0)?, row.get::<_, Json<_>>(1)?.0)),
+        )?
+        .into_iter()
+        .collect();
+    let rows = db.all(
+        "SELECT item, items.repo, work, record FROM items JOIN workflows USING (wf) WHERE id = ?1 ORDER BY item",
+        [id],
+        |row| {
+            let (item, repo, work) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok((item, repo, work, row.get::<_, Item>(3)?.0))
+        },
+    )?;
+    let (mut works, mut items) = (Vec::new(), Vec::new());
+    for (item, repo, work, record) in rows {
+        let work = texts.get(&work).cloned();
+        let work = work.ok_or_else(|| StoreError::decode("an item", "its task is missing"))?;
+        works.push(ItemWork { item, repo, work });
+        items.push(record);
     }
     Ok(Some(StoredWorkflow {
         record: summary.record,
@@ -91,129 +201,53 @@ pub(super) fn workflow(
     }))
 }
 
-fn works(db: &Connection, wf: i64) -> Result<HashMap<i64, Work>, StoreError> {
-    let mut statement = db.prepare_cached("SELECT work, json FROM works WHERE wf = ?1")?;
-    let mut rows = statement.query([wf])?;
-    let mut works = HashMap::new();
-    while let Some(row) = rows.next()? {
-        works.insert(row.get(0)?, from_json("a task", row.get_ref(1)?)?);
-    }
-    Ok(works)
-}
-
-const SUMMARY: &str =
-    "SELECT id, owner, updated_at_ms, revision, planned, queued, running, succeeded, failed,
-     timed_out, cancelled, interrupted, record FROM workflows";
-
-pub(super) fn summary(
+fn summary(
     db: &Connection,
     owners: &Owners,
     id: WorkflowId,
 ) -> Result<Option<WorkflowSummary>, StoreError> {
-    let mut statement = db.prepare_cached(&format!("{SUMMARY} WHERE id = ?1"))?;
-    let mut rows = statement.query([Text(id)])?;
-    rows.next()?.map(|row| summary_of(row, owners)).transpose()
+    db.first("SELECT * FROM workflows WHERE id = ?1", [id], |row| {
+        summary_of(row, owners)
+    })
 }
 
-pub(super) fn workflows(
+fn workflows(
     db: &Connection,
     owners: &Owners,
     query: &WorkflowQuery,
 ) -> Result<Vec<WorkflowSummary>, StoreError> {
-    let states: Vec<_> = query.status.iter().copied().map(status_text).collect();
     // A whole path is looked up, a name has to be searched for.
     let here = match &query.repo {
         Some(path) if path.starts_with('/') => "repo = :repo",
         _ => "substr(repo, -length('/' || :repo)) = '/' || :repo",
     };
-    let mut statement = db.prepare_cached(&format!(
-        "{SUMMARY}
+    let sql = format!(
+        "SELECT * FROM workflows
          WHERE (:before IS NULL OR id < :before)
            AND (:since IS NULL OR created_at_ms >= :since)
            AND (:states = '[]' OR status IN (SELECT value FROM json_each(:states)))
            AND (:repo IS NULL OR EXISTS (
                SELECT 1 FROM items WHERE items.wf = workflows.wf AND {here}))
          ORDER BY id DESC LIMIT :limit"
-    ))?;
-    let mut rows = statement.query(named_params! {
-        ":before": query.before.map(Text),
-        ":since": query.since.map(At::unix_ms),
-        ":states": json_of("a query", &states)?,
+    );
+    let values = named_params! {
+        ":before": query.before,
+        ":since": query.since,
+        ":states": Json(&query.status),
         ":repo": query.repo,
         ":limit": query.limit,
-    })?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(summary_of(row, owners)?);
-    }
-    Ok(found)
+    };
+    db.all(&sql, values, |row| summary_of(row, owners))
 }
 
-fn summary_of(row: &Row<'_>, owners: &Owners) -> Result<WorkflowSummary, StoreError> {
-    let owner: Text<ServerId> = row.get("owner")?;
-    let state = owners.state(owner.0);
+fn summary_of(row: &Row<'_>, owners: &Owners) -> rusqlite::Result<WorkflowSummary> {
+    let record = record_of(row)?;
+    let counts = counts_of(row)?;
     Ok(WorkflowSummary {
-        record: record_of(owner, &row.get::<_, String>("record")?)?,
-        counts: counts_of(row)?,
-        revision: row.get::<_, i64>("revision")?.unsigned_abs(),
-        owner: state,
-        updated_at: At::from_unix_ms(row.get("updated_at_ms")?),
+        owner: owners.state(record.owner, counts.unfinished() > 0),
+        record,
+        counts,
+        revision: revision_of(row)?,
+        updated_at: row.get("updated_at_ms")?,
     })
-}
-
-pub(super) fn item(
-    db: &Connection,
-    id: WorkflowId,
-    item: ItemIndex,
-) -> Result<Option<ItemRecord>, StoreError> {
-    let mut statement = db.prepare_cached(
-        "SELECT items.record FROM workflows JOIN items USING (wf) WHERE id = ?1 AND item = ?2",
-    )?;
-    let mut rows = statement.query(params![Text(id), item])?;
-    rows.next()?
-        .map(|row| from_json("an item", row.get_ref(0)?))
-        .transpose()
-}
-
-pub(super) fn attempt(
-    db: &Connection,
-    id: WorkflowId,
-    item: ItemIndex,
-    attempt: Attempt,
-) -> Result<Option<ItemRecord>, StoreError> {
-    // A row that waits for its next attempt still names the last one, whose own record is then kept beside.
-    let mut statement = db.prepare_cached(
-        "SELECT attempts.record, 0 AS latest FROM workflows JOIN attempts USING (wf)
-          WHERE id = ?1 AND item = ?2 AND attempt = ?3
-         UNION ALL
-         SELECT items.record, 1 AS latest FROM workflows JOIN items USING (wf)
-          WHERE id = ?1 AND item = ?2 AND attempt = ?3 AND attempt > 0
-         ORDER BY latest LIMIT 1",
-    )?;
-    let mut rows = statement.query(params![Text(id), item, attempt])?;
-    rows.next()?
-        .map(|row| from_json("an attempt", row.get_ref(0)?))
-        .transpose()
-}
-
-/// Counts the running items of other servers that live, by pool.
-pub(super) fn in_flight_elsewhere(
-    db: &Connection,
-    owners: &Owners,
-) -> Result<BTreeMap<PoolName, u32>, StoreError> {
-    let mut statement = db.prepare_cached(
-        "SELECT owner, pool, count(*) FROM workflows JOIN items USING (wf)
-          WHERE queued + running > 0 AND owner <> ?1 AND state = 'running' AND pool IS NOT NULL
-          GROUP BY owner, pool",
-    )?;
-    let mut rows = statement.query([Text(owners.me())])?;
-    let mut pools = BTreeMap::new();
-    while let Some(row) = rows.next()? {
-        let owner: Text<ServerId> = row.get(0)?;
-        if owners.state(owner.0) == OwnerState::Other {
-            let pool: Text<PoolName> = row.get(1)?;
-            *pools.entry(pool.0).or_insert(0) += row.get::<_, u32>(2)?;
-        }
-    }
-    Ok(pools)
 }

@@ -1,22 +1,17 @@
-//! The store's methods for memories and the outbox.
+//! Memory rows: stored once by their identity, read, collected.
 
-use super::lock::open_lock_file;
-use super::{Store, StoreError, memory, outbox, search};
+use super::column::Json;
+use super::forget::Tombstones;
+use super::query::Query;
+use super::{Store, StoreError, outbox};
 use crate::model::{
-    At, CollectedBatch, DeadLetter, InsertReport, Memory, MemoryId, MemoryPage, MemoryQuery,
-    NewMemory, OutboxCounts, OutboxEntry, PeerName, PoolName, SendFailure,
+    At, CollectedBatch, InsertReport, Memory, MemoryId, MemoryKind, NewMemory, PeerName, PoolName,
 };
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
-use std::borrow::Cow;
-use std::fs::File;
 
-/// The right to send to one peer, among all servers of this state directory; dropping it, or dying, gives it up.
-#[derive(Debug)]
-pub struct PeerLock {
-    _held: File,
-}
+/// The longest text of a memory, in bytes.
+const MAX_TEXT_BYTES: usize = 1 << 20;
 
 impl Store {
     /// Stores memories, each with an entry for `forward_to` in its outbox, all or none.
@@ -32,21 +27,10 @@ impl Store {
         memories: Vec<NewMemory>,
         forward_to: Option<PeerName>,
     ) -> Result<InsertReport, StoreError> {
-        let memories = memory::prepared(memories.into_iter().map(Cow::Owned))?;
         self.write("store memories", move |db| {
-            memory::insert(db, &memories, forward_to.as_ref())
+            insert(db, &memories, forward_to.as_ref())
         })
         .await
-    }
-
-    /// Finds memories, best first; equal texts are one hit.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Argument`] for a cursor of something else. No text is an error.
-    pub async fn find_memories(&self, query: MemoryQuery) -> Result<MemoryPage, StoreError> {
-        self.read("search memories", move |db| search::find(db, &query))
-            .await
     }
 
     /// Returns one memory, whole.
@@ -55,39 +39,9 @@ impl Store {
     ///
     /// Any [`StoreError`] of opening or reading.
     pub async fn memory(&self, id: MemoryId) -> Result<Option<Memory>, StoreError> {
-        self.read("read a memory", move |db| memory::get(db, id))
-            .await
-    }
-
-    /// Returns the pool's memories that were not collected yet, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or reading.
-    pub async fn unaggregated(
-        &self,
-        pool: PoolName,
-        limit: u32,
-    ) -> Result<Vec<Memory>, StoreError> {
-        self.read("collect memories", move |db| {
-            memory::unaggregated(db, &pool, limit)
-        })
-        .await
-    }
-
-    /// Marks memories as collected and puts them into a peer's outbox, in one step; returns how many were not marked
-    /// before, so that two collections at once count each memory once.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or writing.
-    pub async fn mark_aggregated(
-        &self,
-        ids: Vec<MemoryId>,
-        forward_to: Option<PeerName>,
-    ) -> Result<u32, StoreError> {
-        self.write("mark collected memories", move |db| {
-            memory::mark_aggregated(db, &ids, forward_to.as_ref())
+        self.read("read a memory", move |db| {
+            let sql = format!("SELECT {COLUMNS} FROM memories WHERE id = ?1");
+            db.first(&sql, [id], memory_of)
         })
         .await
     }
@@ -95,7 +49,7 @@ impl Store {
     /// Collects a batch of the pool's memories in one transaction: those not collected yet, or with `since` all that
     /// were learned from then on. They count as collected afterwards and are in the outbox of `forward_to`.
     ///
-    /// Two collections at once count each memory as new once. `after` is what the batch before gave as `next`; 0 begins.
+    /// Two collections at once count each memory as new once. `after` is the `next` of the batch before; 0 begins.
     ///
     /// # Errors
     ///
@@ -108,15 +62,8 @@ impl Store {
         limit: u32,
         forward_to: Option<PeerName>,
     ) -> Result<CollectedBatch, StoreError> {
-        let asked = pool.clone();
-        // Most pools have nothing new; that must not cost a write transaction.
-        let look =
-            move |db: &rusqlite::Connection| memory::has_collectable(db, &asked, since, after);
-        if !self.read("look for new memories", look).await? {
-            return Ok(CollectedBatch::default());
-        }
         self.write("collect memories", move |db| {
-            memory::collect(db, &pool, since, after, limit, forward_to.as_ref())
+            collect(db, &pool, since, after, limit, forward_to.as_ref())
         })
         .await
     }
@@ -128,243 +75,237 @@ impl Store {
     /// Any [`StoreError`] of opening or reading.
     pub async fn collectable_pools(&self, since: Option<At>) -> Result<Vec<PoolName>, StoreError> {
         self.read("look for new memories", move |db| {
-            memory::collectable_pools(db, since)
+            let condition = collectable(since);
+            let sql = format!("SELECT DISTINCT pool FROM memories WHERE {condition} ORDER BY pool");
+            db.all(&sql, [since], |row| row.get(0))
         })
         .await
     }
+}
 
-    /// Tries to become the one sender to `peer`; nothing where another server is.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Directory`] where the lock file cannot be used.
-    pub fn peer_lock(&self, peer: &PeerName) -> Result<Option<PeerLock>, StoreError> {
-        // A hash, because a peer's name may be a URL; the start of it is plenty to tell peers apart.
-        let hash: [u8; 32] = Sha256::digest(peer.as_str()).into();
-        let name: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = self.inner.files.locks.join(format!("peer-{name}.lock"));
-        let blame = |source| StoreError::directory(&path, source);
-        let held = open_lock_file(&path).map_err(blame)?;
-        match flock(&held, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(PeerLock { _held: held })),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(blame(error.into())),
+/// Stores memories; their words are in the index once the transaction ends (see [`index_new`]).
+pub(super) fn insert<'a>(
+    db: &Connection,
+    memories: impl IntoIterator<Item = &'a NewMemory>,
+    forward_to: Option<&PeerName>,
+) -> Result<InsertReport, StoreError> {
+    let memories: Vec<_> = memories.into_iter().collect();
+    let mut report = InsertReport::default();
+    if memories.is_empty() {
+        return Ok(report);
+    }
+    let tombstones = Tombstones::load(db)?;
+    // Ascending ids go to the end of their index.
+    for (new, fresh) in memories.iter().zip(MemoryId::ascending(memories.len())) {
+        let identity = identity(new);
+        let removed = tombstones.of(db, new, &identity)?;
+        let row = match removed {
+            Some(_) => None,
+            None => insert_row(db, new, fresh, &identity)?,
+        };
+        let Some((m, id)) = row else {
+            let known = known(db, new, &identity)?.or(removed);
+            let other = || StoreError::decode("a memory", "its id is that of another one");
+            report.ids.push(known.ok_or_else(other)?);
+            report.duplicate += 1;
+            continue;
+        };
+        outbox::enqueue(db, forward_to, &new.source, m)?;
+        report.new += 1;
+        report.ids.push(id);
+        report.new_ids.push(id);
+    }
+    Ok(report)
+}
+
+fn known(
+    db: &Connection,
+    new: &NewMemory,
+    identity: &Identity,
+) -> Result<Option<MemoryId>, StoreError> {
+    db.first(
+        "SELECT id FROM memories WHERE id = ?1 OR (?1 IS NULL AND identity = ?2)",
+        params![new.marker, identity],
+        |row| row.get(0),
+    )
+}
+
+/// Writes the row and its tags, unless the memory is known by its identity; returns its key and its id.
+fn insert_row(
+    db: &Connection,
+    new: &NewMemory,
+    fresh: MemoryId,
+    identity: &Identity,
+) -> Result<Option<(i64, MemoryId)>, StoreError> {
+    if new.text.len() > MAX_TEXT_BYTES {
+        return Err(StoreError::Argument {
+            field: "text",
+            message: format!("a memory of {} bytes is too long", new.text.len()),
+            allowed: "at most 1 MiB of text".to_owned(),
+        });
+    }
+    let id = new.marker.unwrap_or(fresh);
+    let inserted = db.run(
+        "INSERT INTO memories (id, identity, kind, pool, created_at_ms, aggregated, text_digest, workflow, item,
+             attempt, worker, commit_id, source, repo, tags, text)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT DO NOTHING",
+        params![
+            id,
+            identity,
+            new.kind,
+            new.pool,
+            new.created_at,
+            new.aggregated,
+            text_digest(&new.text),
+            new.workflow,
+            new.item,
+            new.attempt,
+            new.worker,
+            new.commit,
+            new.source,
+            new.repo,
+            Json(&new.tags),
+            new.text,
+        ],
+    )?;
+    if inserted == 0 {
+        return Ok(None);
+    }
+    let m = db.last_insert_rowid();
+    for tag in &new.tags {
+        db.run(
+            "INSERT OR IGNORE INTO memory_tags (tag, m) VALUES (?1, ?2)",
+            params![tag, m],
+        )?;
+    }
+    Ok(Some((m, id)))
+}
+
+/// Puts the words of new memories into the index. New are those behind the last indexed one, because keys only grow.
+/// Every transaction ends with this.
+///
+/// All at once, because FTS5 writes what it has gathered as a segment of its own at every savepoint, which triggers and
+/// `RETURNING` have too, and merging segments takes longer than all the rest.
+pub(super) fn index_new(db: &Connection) -> Result<(), StoreError> {
+    let ends = db.first(
+        "SELECT coalesce((SELECT max(id) FROM memories_fts_docsize), 0), coalesce((SELECT max(m) FROM memories), 0)",
+        [],
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+    )?;
+    if let Some((indexed, last)) = ends
+        && indexed < last
+    {
+        db.run(
+            "INSERT INTO memories_fts (rowid, text, tags, repo)
+             SELECT m, text, tags, repo FROM memories WHERE m > ?1 ORDER BY m",
+            [indexed],
+        )?;
+    }
+    Ok(())
+}
+
+/// What makes two memories the same; see [`NewMemory`].
+pub(super) type Identity = [u8; 32];
+
+fn identity(new: &NewMemory) -> Identity {
+    let (workflow, item, attempt) = (new.workflow, new.item, new.attempt);
+    let repo = new.repo.as_deref().unwrap_or_default();
+    if let Some(marker) = new.marker {
+        digest(&["marker", &marker.to_string()])
+    } else if let Some(id) = &new.source_id {
+        digest(&["source", &new.source, id])
+    } else if let (Some(workflow), Some(item), Some(attempt)) = (workflow, item, attempt) {
+        let kind = new.kind.as_str();
+        let place = format!("{workflow}/{item}/{attempt}");
+        // One attempt may leave an outcome and several lessons.
+        let text = if new.kind == MemoryKind::Outcome {
+            ""
+        } else {
+            &new.text
+        };
+        digest(&["attempt", kind, &place, text])
+    } else {
+        digest(&["text", new.pool.as_str(), repo, &new.text])
+    }
+}
+
+/// Hashes the parts so that no two lists of parts are the same bytes.
+fn digest(parts: &[&str]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// Returns a number by which equal texts are found; 64 bits, for merging hits, not for identity.
+fn text_digest(text: &str) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..] = digest(&[text]);
+    i64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// The columns that [`memory_of`] reads, for statements that join other tables.
+pub(super) const COLUMNS: &str =
+    "memories.id, kind, memories.pool, created_at_ms, aggregated, workflow, item,
+     attempt, worker, commit_id, source, repo, tags, text";
+
+pub(super) fn memory_of(row: &Row<'_>) -> rusqlite::Result<Memory> {
+    Ok(Memory {
+        id: row.get("id")?,
+        kind: row.get("kind")?,
+        text: row.get("text")?,
+        pool: row.get("pool")?,
+        repo: row.get("repo")?,
+        workflow: row.get("workflow")?,
+        item: row.get("item")?,
+        attempt: row.get("attempt")?,
+        worker: row.get("worker")?,
+        commit: row.get("commit_id")?,
+        source: row.get("source")?,
+        tags: row.get::<_, Json<_>>("tags")?.0,
+        created_at: row.get("created_at_ms")?,
+        aggregated: row.get("aggregated")?,
+    })
+}
+
+/// Returns which rows a collection takes: those not collected yet, or with `since`, which is `?1`, all from then on.
+fn collectable(since: Option<At>) -> &'static str {
+    match since {
+        None => "aggregated = 0 AND ?1 IS NULL",
+        Some(_) => "created_at_ms >= ?1",
+    }
+}
+
+/// Marks a batch as collected and puts it into the outbox of `forward_to`.
+fn collect(
+    db: &Connection,
+    pool: &PoolName,
+    since: Option<At>,
+    after: i64,
+    limit: u32,
+    forward_to: Option<&PeerName>,
+) -> Result<CollectedBatch, StoreError> {
+    let sql = format!(
+        "SELECT m, id, source, aggregated FROM memories WHERE {} AND pool = ?2 AND m > ?3 ORDER BY m LIMIT ?4",
+        collectable(since)
+    );
+    let rows: Vec<(i64, MemoryId, String, bool)> =
+        db.all(&sql, params![since, pool, after, limit], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?;
+    let mut batch = CollectedBatch::default();
+    if rows.len() >= limit as usize {
+        batch.next = rows.last().map(|row| row.0);
+    }
+    for (m, id, source, aggregated) in rows {
+        if aggregated {
+            batch.duplicate += 1;
+        } else {
+            db.run("UPDATE memories SET aggregated = 1 WHERE m = ?1", [m])?;
+            batch.new.push(id);
         }
+        outbox::enqueue(db, forward_to, &source, m)?;
     }
-
-    /// Puts every memory since `since` that this peer was never meant to get into its outbox; returns how many.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or writing.
-    pub async fn backfill(&self, peer: PeerName, since: Option<At>) -> Result<u64, StoreError> {
-        self.write("fill the outbox", move |db| {
-            outbox::backfill(db, &peer, since)
-        })
-        .await
-    }
-
-    /// Leases up to `limit` due entries for sending. The caller holds the peer's lock.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or writing.
-    pub async fn take_outbox(
-        &self,
-        peer: PeerName,
-        limit: u32,
-    ) -> Result<Vec<OutboxEntry>, StoreError> {
-        let asked = peer.clone();
-        // An empty outbox is looked at often; that must not cost a write transaction.
-        let look = move |db: &rusqlite::Connection| outbox::has_due(db, &asked);
-        if !self.read("look into the outbox", look).await? {
-            return Ok(Vec::new());
-        }
-        self.write("take from the outbox", move |db| {
-            outbox::take(db, &peer, limit)
-        })
-        .await
-    }
-
-    /// Returns when the next entry is due, for the sender's sleep; in the past where one is due already.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or reading.
-    pub async fn next_due(&self, peer: PeerName) -> Result<Option<At>, StoreError> {
-        self.read("look into the outbox", move |db| {
-            outbox::next_due(db, &peer)
-        })
-        .await
-    }
-
-    /// Notes that the peer has these memories, however that became known; returns of how many that was news.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or writing.
-    pub async fn ack_outbox(&self, peer: PeerName, ids: Vec<MemoryId>) -> Result<u32, StoreError> {
-        self.write("acknowledge memories", move |db| {
-            outbox::ack(db, &peer, &ids)
-        })
-        .await
-    }
-
-    /// Notes that a leased entry was not sent, or perhaps was.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or writing.
-    pub async fn fail_outbox(
-        &self,
-        peer: PeerName,
-        id: MemoryId,
-        failure: SendFailure,
-    ) -> Result<(), StoreError> {
-        self.write("note a failed delivery", move |db| {
-            outbox::fail(db, &peer, id, &failure)
-        })
-        .await
-    }
-
-    /// Lets what a dead sender left half sent rest until `until`; to be called with the peer's lock, before the first
-    /// [`Self::take_outbox`]. Returns how many there were.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or writing.
-    pub async fn reclaim_outbox(&self, peer: PeerName, until: At) -> Result<u32, StoreError> {
-        let asked = peer.clone();
-        // Mostly there is nothing; that must not cost a write transaction.
-        let look = move |db: &rusqlite::Connection| outbox::has_sending(db, &asked);
-        if !self.read("look into the outbox", look).await? {
-            return Ok(0);
-        }
-        self.write("reclaim the outbox", move |db| {
-            outbox::reclaim(db, &peer, until)
-        })
-        .await
-    }
-
-    /// Ends all rests, because the peer has restarted: what was under way to it cannot arrive any more.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or writing.
-    pub async fn wake_outbox(&self, peer: PeerName) -> Result<u32, StoreError> {
-        self.write("wake the outbox", move |db| outbox::wake(db, &peer))
-            .await
-    }
-
-    /// Counts the peer's entries by state.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or reading.
-    pub async fn outbox_counts(&self, peer: PeerName) -> Result<OutboxCounts, StoreError> {
-        self.read("count the outbox", move |db| outbox::counts(db, &peer))
-            .await
-    }
-
-    /// Counts by state those of `ids` that are or were on their way to the peer.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or reading.
-    pub async fn outbox_counts_of(
-        &self,
-        peer: PeerName,
-        ids: Vec<MemoryId>,
-    ) -> Result<OutboxCounts, StoreError> {
-        self.read("count the outbox", move |db| {
-            outbox::counts_of(db, &peer, &ids)
-        })
-        .await
-    }
-
-    /// Returns what the peer refused for good, newest first.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or reading.
-    pub async fn dead_letters(
-        &self,
-        peer: PeerName,
-        limit: u32,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
-        self.read("list dead letters", move |db| {
-            outbox::dead_letters(db, &peer, limit)
-        })
-        .await
-    }
-
-    /// Sends all dead letters again; returns which.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or writing.
-    pub async fn requeue_dead(&self, peer: PeerName) -> Result<Vec<MemoryId>, StoreError> {
-        self.write("send dead letters again", move |db| {
-            outbox::requeue_dead(db, &peer)
-        })
-        .await
-    }
-
-    /// Gives back what was leased and not sent, in one step; returns how many. Never sent, it counts as no attempt.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or writing.
-    pub async fn give_back_outbox(
-        &self,
-        peer: PeerName,
-        ids: Vec<MemoryId>,
-    ) -> Result<u32, StoreError> {
-        self.write("give back to the outbox", move |db| {
-            outbox::give_back(db, &peer, &ids)
-        })
-        .await
-    }
-
-    /// Returns whether the peer has acknowledged anything, which it then may have lost.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or reading.
-    pub async fn has_acked(&self, peer: PeerName) -> Result<bool, StoreError> {
-        self.read("look for what was sent", move |db| {
-            outbox::has_acked(db, &peer)
-        })
-        .await
-    }
-
-    /// Returns a page of what the peer acknowledged, each with its pool, in the order of the ids, to compare with what
-    /// it has.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or reading.
-    pub async fn acked(
-        &self,
-        peer: PeerName,
-        after: Option<MemoryId>,
-        limit: u32,
-    ) -> Result<Vec<(MemoryId, PoolName)>, StoreError> {
-        self.read("list what was sent", move |db| {
-            outbox::acked(db, &peer, after, limit)
-        })
-        .await
-    }
-
-    /// Puts back what the peer acknowledged and lost; returns how many.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`] of opening or writing.
-    pub async fn mark_lost(&self, peer: PeerName, ids: Vec<MemoryId>) -> Result<u32, StoreError> {
-        self.write("send lost memories again", move |db| {
-            outbox::mark_lost(db, &peer, &ids)
-        })
-        .await
-    }
+    Ok(batch)
 }

@@ -1,360 +1,187 @@
-//! Who runs a workflow: taking over from the dead, and asking the living.
+//! Which server runs a workflow: marking what a dead server left as interrupted, and taking workflows over.
+//!
+//! The store says what is unfinished; its caller decides what an interrupted item's record and memory are, and hands both
+//! back to be written in one transaction.
 
-use super::column::{Text, from_json, json_of};
-use super::journal::Head;
-use super::lock::{OwnerState, Owners};
-use super::{StoreError, memory};
-use crate::error::{ErrorKind, Problem};
-use crate::model::{
-    At, ItemIndex, ItemRecord, ItemState, NewMemory, PeerName, ServerId, Work, WorkflowId,
-};
-use rusqlite::{Connection, params};
-use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
+use super::column::Json;
+use super::journal::{Entry, Head};
+use super::locks::{OwnerState, Owners};
+use super::query::Query;
+use super::stored::Item;
+use super::{Store, StoreError, memories, notices};
+use crate::model::{ItemRecord, PeerName, Revision, ServerId, Work, WorkflowId};
+use rusqlite::Connection;
 use std::sync::Arc;
 
-/// A workflow whose server died.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recovered {
+/// What a workflow has queued and running.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unfinished {
     /// The workflow.
     pub id: WorkflowId,
     /// Its title.
     pub title: String,
-    /// How many items became `interrupted`.
-    pub interrupted: u32,
+    /// The items, each with what it was to do.
+    pub items: Vec<(ItemRecord, Work)>,
+    /// The workflow's revision when they were read.
+    revision: Revision,
 }
 
-/// What [`super::Store::adopt`] found.
+/// What [`Store::adopt`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adopted {
     /// This server owns the workflow, now or already.
     Ours,
-    /// Another live server runs it; nothing changed.
+    /// Items are queued or run, and another server owns them; nothing changed.
     OwnedBy(ServerId),
     /// There is no such workflow.
     Missing,
 }
 
-impl std::fmt::Debug for Remains {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Remains")
-            .field("forward_to", &self.forward_to)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What one server asks of another that runs a workflow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OwnerRequest {
-    /// Stop items.
-    Cancel {
-        /// Which ones; empty: all.
-        items: Vec<ItemIndex>,
-        /// How long they may take to end, in milliseconds.
-        grace_ms: u64,
-    },
-    /// Run items again.
-    Resume {
-        /// The arguments, as the orchestrator wrote them.
-        json: String,
-    },
-}
-
-/// A request as its workflow's owner takes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// The request's number, to answer it by.
-    pub number: i64,
-    /// The workflow it is about.
-    pub id: WorkflowId,
-    /// What is asked.
-    pub request: OwnerRequest,
-}
-
-/// What a caller could not be told when it happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// What to tell.
-    pub text: String,
-    /// The workflow it is about.
-    pub workflow: Option<WorkflowId>,
-    /// When it happened.
-    pub at: At,
-}
-
-/// Notices beyond these are dropped, the oldest first: nobody reads a thousand.
-const MAX_NOTICES: u32 = 1_000;
-
-/// What is remembered of an item that was running when its server died; nothing where it leaves nothing.
-pub type Remember = Arc<dyn Fn(WorkflowId, &ItemRecord, &Work) -> Option<NewMemory> + Send + Sync>;
-
-/// What interrupted items leave behind, and where it goes on to.
-#[derive(Clone, Default)]
-pub struct Remains {
-    /// How they are remembered; none: not at all.
-    pub remember: Option<Remember>,
-    /// The peer that gets it.
-    pub forward_to: Option<PeerName>,
-}
-
-pub(super) fn recover(
-    db: &Connection,
-    owners: &Owners,
-    remains: &Remains,
-) -> Result<Vec<Recovered>, StoreError> {
-    let mut recovered = Vec::new();
-    for (id, title) in abandoned(db, owners)? {
-        if let Some(mut head) = Head::load(db, id)? {
-            let interrupted = interrupt(db, &mut head, id, remains)?;
-            forget_requests(db, head.wf)?;
-            head.save(db)?;
-            // A server that could still say so itself has told of all its items.
-            if !told(db, id)? {
-                add_notice(db, &interrupted_notice(id, &title, interrupted), Some(id))?;
-            }
-            recovered.push(Recovered {
-                id,
-                title,
-                interrupted,
-            });
+impl Store {
+    /// Returns what dead servers left queued or running, oldest first. Where that is nothing, their lock files are
+    /// removed.
+    ///
+    /// A server is dead when its ownership lock is free, that is when its guardian has ended too.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn abandoned(&self) -> Result<Vec<Unfinished>, StoreError> {
+        let owners = Arc::clone(&self.inner.owners);
+        // Listed before the rows are read: a file that is removed must belong to a server that was asked about.
+        let dead = owners.dead();
+        let asked = Arc::clone(&owners);
+        let look = move |db: &Connection| abandoned(db, &asked);
+        let found = self.read("look for dead servers", look).await?;
+        if found.is_empty() {
+            dead.into_iter().for_each(|owner| owners.remove(owner));
         }
+        Ok(found)
     }
-    Ok(recovered)
-}
 
-/// Returns what callers are told of a workflow whose server ended before it did.
-pub(super) fn interrupted_notice(id: WorkflowId, title: &str, items: u32) -> String {
-    format!(
-        "workflow {id} ({title}) was interrupted: its server ended; {items} item(s) were not finished. resume_workflow {id} runs them."
-    )
-}
-
-/// Returns whether a notice of this workflow waits already.
-fn told(db: &Connection, id: WorkflowId) -> Result<bool, StoreError> {
-    let mut statement =
-        db.prepare_cached("SELECT EXISTS (SELECT 1 FROM notices WHERE workflow = ?1)")?;
-    Ok(statement.query_row([Text(id)], |row| row.get(0))?)
-}
-
-/// Marks what `me` journaled as queued or running, but does not run, `interrupted`; returns how many there were.
-pub(super) fn give_up(
-    db: &Connection,
-    me: ServerId,
-    id: WorkflowId,
-    remains: &Remains,
-) -> Result<u32, StoreError> {
-    let mut head = Head::owned(db, id, me)?;
-    let interrupted = interrupt(db, &mut head, id, remains)?;
-    if interrupted > 0 {
-        head.save(db)?;
+    /// Returns what a workflow has queued and running; nothing where there is no such workflow.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or reading.
+    pub async fn unfinished(&self, id: WorkflowId) -> Result<Option<Unfinished>, StoreError> {
+        self.read("read what is unfinished", move |db| unfinished(db, id))
+            .await
     }
-    Ok(interrupted)
+
+    /// Writes `entry`, the ends and memories of `unfinished` whose server is dead or is this one, and drops what the
+    /// server was asked to do with the workflow. The next callers are told of a dead server's. Returns `false` where
+    /// the workflow has changed since it was read; nothing is written then.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotOwner`] where another live server owns the workflow.
+    pub async fn interrupt(
+        &self,
+        unfinished: Unfinished,
+        entry: Entry,
+        forward_to: Option<PeerName>,
+    ) -> Result<bool, StoreError> {
+        let owners = Arc::clone(&self.inner.owners);
+        self.write("mark items as interrupted", move |db| {
+            interrupt(db, &owners, &unfinished, &entry, forward_to.as_ref())
+        })
+        .await
+    }
+
+    /// Becomes the owner of a workflow that has nothing queued or running.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`] of opening or writing.
+    pub async fn adopt(&self, id: WorkflowId) -> Result<Adopted, StoreError> {
+        let me = self.server_id();
+        self.write("adopt a workflow", move |db| {
+            let Some(mut head) = Head::load(db, id)? else {
+                return Ok(Adopted::Missing);
+            };
+            if head.owner == me {
+                return Ok(Adopted::Ours);
+            }
+            if head.counts.unfinished() > 0 {
+                return Ok(Adopted::OwnedBy(head.owner));
+            }
+            forget_requests(db, head.wf)?;
+            head.owner = me;
+            head.save(db)?;
+            Ok(Adopted::Ours)
+        })
+        .await
+    }
 }
 
-/// Returns whether there is anything to recover, without a write transaction.
-pub(super) fn needs_recovery(db: &Connection, owners: &Owners) -> Result<bool, StoreError> {
-    Ok(!abandoned(db, owners)?.is_empty())
-}
-
-fn abandoned(db: &Connection, owners: &Owners) -> Result<Vec<(WorkflowId, String)>, StoreError> {
-    let mut statement = db.prepare_cached(
-        "SELECT id, owner, json_extract(record, '$.title') FROM workflows
-          WHERE queued + running > 0 AND owner <> ?1 ORDER BY id",
+fn abandoned(db: &Connection, owners: &Owners) -> Result<Vec<Unfinished>, StoreError> {
+    let rows: Vec<(WorkflowId, ServerId)> = db.all(
+        "SELECT id, owner FROM workflows WHERE queued + running > 0 AND owner <> ?1 ORDER BY id",
+        [owners.me()],
+        |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    let mut rows = statement.query([Text(owners.me())])?;
     let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        if owners.state(row.get::<_, Text<ServerId>>(1)?.0) == OwnerState::Dead {
-            found.push((row.get::<_, Text<WorkflowId>>(0)?.0, row.get(2)?));
+    for (id, owner) in rows {
+        if owners.state(owner, true) == OwnerState::Dead {
+            found.extend(unfinished(db, id)?);
         }
     }
     Ok(found)
 }
 
-/// Marks every queued and running item `interrupted`, with the memory of what had begun; returns how many there were.
-fn interrupt(
-    db: &Connection,
-    head: &mut Head,
-    id: WorkflowId,
-    remains: &Remains,
-) -> Result<u32, StoreError> {
-    let mut count = 0;
-    let mut memories = Vec::new();
-    for (mut item, work) in unfinished(db, head.wf)? {
-        let begun = item.status == ItemState::Running;
-        item.status = ItemState::Interrupted;
-        item.idle_s = None;
-        item.doing = None;
-        item.cause = Some("interrupted".to_owned());
-        item.error = Some(
-            Problem::new(
-                ErrorKind::Interrupted,
-                "the server that ran it ended before it did",
-            )
-            .with_hint("resume_workflow runs it again"),
-        );
-        head.put(db, &item)?;
-        if let (true, Some(remember)) = (begun, &remains.remember) {
-            memories.extend(remember(id, &item, &work));
-        }
-        count += 1;
-    }
-    let memories = memory::prepared(memories.into_iter().map(Cow::Owned))?;
-    memory::insert(db, &memories, remains.forward_to.as_ref())?;
-    Ok(count)
-}
-
-fn unfinished(db: &Connection, wf: i64) -> Result<Vec<(ItemRecord, Work)>, StoreError> {
-    let mut statement = db.prepare_cached(
+fn unfinished(db: &Connection, id: WorkflowId) -> Result<Option<Unfinished>, StoreError> {
+    let Some(head) = Head::load(db, id)? else {
+        return Ok(None);
+    };
+    let title = "SELECT title FROM workflows WHERE wf = ?1";
+    let title = db.first(title, [head.wf], |row| row.get(0))?;
+    let items = db.all(
         "SELECT record, json FROM items JOIN works USING (work)
           WHERE items.wf = ?1 AND state IN ('queued', 'running') ORDER BY item",
+        [head.wf],
+        |row| Ok((row.get::<_, Item>(0)?.0, row.get::<_, Json<_>>(1)?.0)),
     )?;
-    let mut rows = statement.query([wf])?;
-    let mut items = Vec::new();
-    while let Some(row) = rows.next()? {
-        items.push((
-            from_json("an item", row.get_ref(0)?)?,
-            from_json("a task", row.get_ref(1)?)?,
-        ));
-    }
-    Ok(items)
+    Ok(Some(Unfinished {
+        id,
+        title: title.unwrap_or_default(),
+        items,
+        revision: head.revision,
+    }))
 }
 
-pub(super) fn adopt(
+fn interrupt(
     db: &Connection,
     owners: &Owners,
-    id: WorkflowId,
-    remains: &Remains,
-) -> Result<Adopted, StoreError> {
-    let Some(mut head) = Head::load(db, id)? else {
-        return Ok(Adopted::Missing);
-    };
-    match owners.state(head.owner) {
-        OwnerState::This => return Ok(Adopted::Ours),
-        OwnerState::Other if head.unfinished() > 0 => return Ok(Adopted::OwnedBy(head.owner)),
-        OwnerState::Other | OwnerState::Dead => {}
+    unfinished: &Unfinished,
+    entry: &Entry,
+    forward_to: Option<&PeerName>,
+) -> Result<bool, StoreError> {
+    let id = unfinished.id;
+    let mut head = Head::load(db, id)?.ok_or(StoreError::NoWorkflow { id })?;
+    if head.revision != unfinished.revision {
+        return Ok(false);
     }
-    // What a dead server left unfinished must not look as if this one were at it.
-    interrupt(db, &mut head, id, remains)?;
+    let state = owners.state(head.owner, true);
+    if state == OwnerState::Other {
+        return Err(StoreError::NotOwner { id });
+    }
+    for record in &entry.records {
+        head.write(db, record)?;
+    }
+    memories::insert(db, &entry.memories, forward_to)?;
     forget_requests(db, head.wf)?;
-    head.owner = owners.me();
     head.save(db)?;
-    Ok(Adopted::Ours)
+    // A server that ended in good order has left its own notice.
+    if state == OwnerState::Dead && !notices::any_of(db, id)? {
+        let text = notices::interrupted(id, &unfinished.title, entry.records.len());
+        notices::add(db, &text, Some(id))?;
+    }
+    Ok(true)
 }
 
 /// Drops what the former owner was asked: it was meant for a run that is over.
 fn forget_requests(db: &Connection, wf: i64) -> Result<(), StoreError> {
-    db.prepare_cached("DELETE FROM requests WHERE wf = ?1")?
-        .execute([wf])?;
+    db.run("DELETE FROM requests WHERE wf = ?1", [wf])?;
     Ok(())
-}
-
-pub(super) fn ask(
-    db: &Connection,
-    id: WorkflowId,
-    request: &OwnerRequest,
-) -> Result<i64, StoreError> {
-    let head = Head::load(db, id)?.ok_or(StoreError::NoWorkflow { id })?;
-    db.prepare_cached("INSERT INTO requests (wf, json) VALUES (?1, ?2)")?
-        .execute(params![head.wf, json_of("a request", request)?])?;
-    Ok(db.last_insert_rowid())
-}
-
-pub(super) fn has_requests(db: &Connection, me: ServerId) -> Result<bool, StoreError> {
-    let mut statement = db.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM requests JOIN workflows USING (wf) WHERE owner = ?1 AND taken = 0)",
-    )?;
-    Ok(statement.query_row([Text(me)], |row| row.get(0))?)
-}
-
-pub(super) fn take_requests(db: &Connection, me: ServerId) -> Result<Vec<Asked>, StoreError> {
-    let mut statement = db.prepare_cached(
-        "SELECT request, id, json FROM requests JOIN workflows USING (wf)
-          WHERE owner = ?1 AND taken = 0 ORDER BY request",
-    )?;
-    let mut rows = statement.query([Text(me)])?;
-    let mut requests = Vec::new();
-    while let Some(row) = rows.next()? {
-        requests.push(Asked {
-            number: row.get(0)?,
-            id: row.get::<_, Text<WorkflowId>>(1)?.0,
-            request: from_json("a request", row.get_ref(2)?)?,
-        });
-    }
-    let mut take = db.prepare_cached("UPDATE requests SET taken = 1 WHERE request = ?1")?;
-    for asked in &requests {
-        take.execute([asked.number])?;
-    }
-    Ok(requests)
-}
-
-pub(super) fn answer(
-    db: &Connection,
-    number: i64,
-    answer: &Result<(), Problem>,
-) -> Result<(), StoreError> {
-    let json = json_of("an answer", answer)?;
-    db.prepare_cached("UPDATE requests SET reply = ?2 WHERE request = ?1")?
-        .execute(params![number, json])?;
-    Ok(())
-}
-
-/// Returns what was answered to a request: nothing yet, or that it is gone with the owner it was meant for.
-pub(super) fn answered(
-    db: &Connection,
-    number: i64,
-) -> Result<Option<Result<(), Problem>>, StoreError> {
-    let mut statement = db.prepare_cached("SELECT reply FROM requests WHERE request = ?1")?;
-    let mut rows = statement.query([number])?;
-    match rows.next()? {
-        None => Ok(Some(Err(Problem::new(
-            ErrorKind::Interrupted,
-            "the server that ran the workflow ended before it answered",
-        )
-        .with_hint("get_workflow tells how it stands; then call again")))),
-        Some(row) if row.get_ref(0)?.as_str_or_null().ok().flatten().is_none() => Ok(None),
-        Some(row) => from_json("an answer", row.get_ref(0)?).map(Some),
-    }
-}
-
-/// Removes a request that nobody waits for any more.
-pub(super) fn withdraw(db: &Connection, number: i64) -> Result<(), StoreError> {
-    db.prepare_cached("DELETE FROM requests WHERE request = ?1")?
-        .execute([number])?;
-    Ok(())
-}
-
-pub(super) fn add_notice(
-    db: &Connection,
-    text: &str,
-    workflow: Option<WorkflowId>,
-) -> Result<(), StoreError> {
-    db.prepare_cached("INSERT INTO notices (at_ms, workflow, text) VALUES (?1, ?2, ?3)")?
-        .execute(params![At::now().unix_ms(), workflow.map(Text), text])?;
-    db.prepare_cached(
-        "DELETE FROM notices WHERE notice <= (SELECT max(notice) FROM notices) - ?1",
-    )?
-    .execute([MAX_NOTICES])?;
-    Ok(())
-}
-
-pub(super) fn has_notices(db: &Connection) -> Result<bool, StoreError> {
-    let mut statement = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM notices)")?;
-    Ok(statement.query_row([], |row| row.get(0))?)
-}
-
-pub(super) fn take_notices(db: &Connection) -> Result<Vec<Notice>, StoreError> {
-    let mut statement =
-        db.prepare_cached("SELECT text, workflow, at_ms FROM notices ORDER BY notice")?;
-    let notices = statement.query_map([], |row| {
-        Ok(Notice {
-            text: row.get(0)?,
-            workflow: row.get::<_, Option<Text<WorkflowId>>>(1)?.map(|id| id.0),
-            at: At::from_unix_ms(row.get(2)?),
-        })
-    })?;
-    let notices = notices.collect::<Result<Vec<_>, _>>()?;
-    db.prepare_cached("DELETE FROM notices")?.execute([])?;
-    Ok(notices)
 }

@@ -5,15 +5,14 @@
 //! rows, best first, until the page is full. Where all lists were read and all matches ranked, which is told, the order
 //! is exactly BM25's.
 
-use super::StoreError;
-use super::column::Text;
 use super::filters::Filters;
 use super::fulltext::{Index, Lists, words_of};
-use super::memory::row_of;
+use super::memories::{COLUMNS, memory_of};
+use super::query::Query;
 use super::rank::{Candidate, Match, Ranker, boost, keep_best, keep_of};
-use super::tokens;
 use super::words::Words;
-use crate::model::{MemoryHit, MemoryId, MemoryPage, MemoryQuery, Origin, PoolName, WorkflowId};
+use super::{Store, StoreError, tokens};
+use crate::model::{Memory, MemoryHit, MemoryPage, MemoryQuery, Origin};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use std::cmp::Reverse;
@@ -73,7 +72,19 @@ impl Groups {
     }
 }
 
-pub(super) fn find(db: &Connection, query: &MemoryQuery) -> Result<MemoryPage, StoreError> {
+impl Store {
+    /// Finds memories, best first; equal texts are one hit.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Argument`] for a cursor of something else. No text is an error.
+    pub async fn find_memories(&self, query: MemoryQuery) -> Result<MemoryPage, StoreError> {
+        self.read("search memories", move |db| find(db, &query))
+            .await
+    }
+}
+
+fn find(db: &Connection, query: &MemoryQuery) -> Result<MemoryPage, StoreError> {
     let mut page = MemoryPage::default();
     let Some(cursor) = Cursor::of(db, query)? else {
         return Ok(page);
@@ -308,20 +319,25 @@ fn hit(db: &Connection, group: &Group) -> Result<MemoryHit, StoreError> {
     })
 }
 
+fn row_of(db: &Connection, m: i64) -> Result<Memory, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM memories WHERE m = ?1");
+    let found = db.first(&sql, [m], memory_of)?;
+    found.ok_or_else(|| StoreError::decode("a memory", "its row is gone"))
+}
+
 fn origin(db: &Connection, m: i64) -> Result<Origin, StoreError> {
-    let mut statement = db.prepare_cached(
-        "SELECT id, pool, repo, workflow, item, source FROM memories WHERE m = ?1",
-    )?;
-    Ok(statement.query_row([m], |row| {
+    let sql = "SELECT id, pool, repo, workflow, item, source FROM memories WHERE m = ?1";
+    let found = db.first(sql, [m], |row| {
         Ok(Origin {
-            id: row.get::<_, Text<MemoryId>>(0)?.0,
-            pool: row.get::<_, Text<PoolName>>(1)?.0,
+            id: row.get(0)?,
+            pool: row.get(1)?,
             repo: row.get(2)?,
-            workflow: row.get::<_, Option<Text<WorkflowId>>>(3)?.map(|id| id.0),
+            workflow: row.get(3)?,
             item: row.get(4)?,
             source: row.get(5)?,
         })
-    })?)
+    })?;
+    found.ok_or_else(|| StoreError::decode("a memory", "its row is gone"))
 }
 
 /// Where a page begins. Only memories up to the newest of `stored` are seen, so that new ones do not move the pages

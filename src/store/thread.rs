@@ -1,16 +1,19 @@
-//! The store's threads: one that writes, in groups, and a few that read.
+//! The store's threads: one that writes, some that read.
 //!
 //! SQLite blocks, so it stays off the runtime's threads. All writes of this process go through one thread, which puts
-//! what is waiting into one transaction (group commit): under load the cost of a commit is shared by all callers that
+//! the waiting jobs into one transaction (group commit): under load the cost of a commit is shared by all callers that
 //! wait for one, and a lone caller never waits for others. Each job has a savepoint of its own, so that a failing one
 //! rolls back alone; only what the transaction owes as a whole, or its commit, fails all. Callers are answered after the
-//! commit.
+//! commit, and after another look at the files that the commit went to.
 
-use super::StoreError;
-use super::job::Job;
-use super::schema::pause;
+use super::job::{Done, Job};
+use super::{StoreError, schema, wal};
+use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -23,21 +26,23 @@ const READ_QUEUE: usize = 256;
 /// needed for the index's words and the commit. With less, the index is merged from more and smaller parts.
 const GROUP_JOBS: usize = 256;
 const GROUP_TIME: Duration = Duration::from_millis(25);
-/// After as long a time without a gap the writing thread makes one, in which another process can take its turn: several
-/// of its looks at the lock.
+/// After as long a time without a gap the writing thread makes one, in which another process can take the lock: several
+/// of its tries.
 const TURN_TIME: Duration = Duration::from_millis(50);
 const GAP: Duration = Duration::from_millis(2);
+/// After as long without a write the log is moved into the database.
+const IDLE: Duration = Duration::from_secs(2);
 /// A file that could not be opened is tried again after this, at the next call.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
 /// A job for the writing thread.
 pub(super) enum Write {
     /// Runs in a transaction, with others.
-    Grouped(Box<dyn Job>),
-    /// Runs between transactions: checkpoints, and questions that need no transaction.
-    Between(Box<dyn Job>),
+    Grouped(Job),
+    /// Runs between transactions: checkpoints.
+    Between(Job),
     /// As [`Write::Between`], then the thread ends; jobs behind it are refused.
-    Last(Box<dyn Job>),
+    Last(Job),
 }
 
 /// Where a thread's connection comes from.
@@ -46,7 +51,7 @@ pub(super) trait Source: Send + 'static {
     fn open(&self) -> Result<Connection, StoreError>;
 
     /// Refuses one that must not be used any more.
-    fn check(&self) -> Result<(), StoreError>;
+    fn check(&self, db: &Connection) -> Result<(), StoreError>;
 
     /// Writes what a transaction owes as a whole, after its last job; with an error all of it is lost.
     fn before_commit(_: &Connection) -> Result<(), StoreError> {
@@ -71,8 +76,8 @@ impl<S: Source> Slot<S> {
     }
 
     fn get(&mut self) -> Result<&mut Connection, StoreError> {
-        match self.connection {
-            Some(_) => self.source.check()?,
+        match &self.connection {
+            Some(connection) => self.source.check(connection)?,
             None => self.connection = Some(self.open()?),
         }
         self.connection.as_mut().ok_or(StoreError::Closed)
@@ -101,12 +106,9 @@ pub(super) fn writer(source: impl Source) -> std::io::Result<Sender<Write>> {
 }
 
 /// Starts `count` reading threads over one queue; each opens its connection at its first job.
-pub(super) fn readers<S: Source + Clone>(
-    count: usize,
-    source: &S,
-) -> std::io::Result<Sender<Box<dyn Job>>> {
+pub(super) fn readers<S: Source + Clone>(count: usize, source: &S) -> std::io::Result<Sender<Job>> {
     let (sender, jobs) = channel(READ_QUEUE);
-    // A std mutex: whoever holds it sleeps in the queue, and there is nothing else for the others to do.
+    // The thread that holds it sleeps in the queue, and there is nothing else for the others to do.
     let jobs = Arc::new(Mutex::new(jobs));
     for number in 0..count {
         let (jobs, source) = (Arc::clone(&jobs), source.clone());
@@ -117,27 +119,29 @@ pub(super) fn readers<S: Source + Clone>(
     Ok(sender)
 }
 
-fn read_all<S: Source>(jobs: &Mutex<Receiver<Box<dyn Job>>>, mut slot: Slot<S>) {
-    let next = || {
-        jobs.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .blocking_recv()
-    };
-    while let Some(mut job) = next() {
-        let failure = slot.get().and_then(|connection| {
-            // One transaction, so that several statements see one state of the file.
+fn read_all<S: Source>(jobs: &Mutex<Receiver<Job>>, mut slot: Slot<S>) {
+    let next = || jobs.lock().blocking_recv();
+    while let Some(job) = next() {
+        // One transaction, so that several statements see one state of the file.
+        let snapshot = slot.get().and_then(|connection| {
             let snapshot = connection.transaction()?;
-            job.run(&snapshot);
-            Ok(snapshot.finish()?)
+            schema::refuse_newer(&snapshot)?;
+            Ok(snapshot)
         });
-        job.reply(failure.err());
+        match snapshot {
+            Ok(snapshot) => {
+                let done = job(Ok(&snapshot));
+                done.answer(snapshot.finish().err().map(StoreError::from));
+            }
+            Err(error) => job(Err(error)).answer(None),
+        }
     }
 }
 
 fn write_all<S: Source>(mut jobs: Receiver<Write>, mut slot: Slot<S>) {
     // Opened before the first job asks; a failure is kept for it.
     drop(slot.get().map(|_| ()));
-    let mut next = jobs.blocking_recv();
+    let mut next = wait(&mut jobs, &mut slot, false);
     let mut turn = Instant::now();
     while let Some(write) = next.take() {
         match write {
@@ -158,7 +162,7 @@ fn write_all<S: Source>(mut jobs: Receiver<Write>, mut slot: Slot<S>) {
         }
         if next.is_none() {
             let idle = Instant::now();
-            next = jobs.blocking_recv();
+            next = wait(&mut jobs, &mut slot, true);
             if idle.elapsed() >= GAP {
                 turn = Instant::now();
             }
@@ -166,33 +170,74 @@ fn write_all<S: Source>(mut jobs: Receiver<Write>, mut slot: Slot<S>) {
     }
 }
 
-fn refuse_rest(jobs: &mut Receiver<Write>) {
-    while let Some(write) = jobs.blocking_recv() {
-        let (Write::Grouped(job) | Write::Between(job) | Write::Last(job)) = write;
-        job.reply(Some(StoreError::Closed));
+/// Waits for the next job. Where none comes for a while after `written`, the log is moved into the database meanwhile, so
+/// that a quiet store has no long log.
+fn wait<S: Source>(jobs: &mut Receiver<Write>, slot: &mut Slot<S>, written: bool) -> Option<Write> {
+    if written {
+        if let Some(next) = recv_within(jobs, IDLE) {
+            return next;
+        }
+        let tidied = slot.get().and_then(|connection| wal::truncate(connection));
+        if let Err(error) = tidied {
+            tracing::debug!(%error, "the log was not moved into the database");
+        }
+    }
+    jobs.blocking_recv()
+}
+
+/// Returns what the queue gives within `limit`: nothing once all senders are gone, `None` where the time is up.
+fn recv_within(jobs: &mut Receiver<Write>, limit: Duration) -> Option<Option<Write>> {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut next = pin!(jobs.recv());
+    let end = Instant::now() + limit;
+    loop {
+        if let Poll::Ready(next) = next.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(next);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        std::thread::park_timeout(left);
     }
 }
 
-fn between<S: Source>(mut job: Box<dyn Job>, slot: &mut Slot<S>) {
-    let failure = slot.get().map(|connection| {
-        job.run(connection);
-        if !connection.is_autocommit() {
-            drop(connection.execute_batch("ROLLBACK"));
-        }
-    });
-    job.reply(failure.err());
+fn refuse_rest(jobs: &mut Receiver<Write>) {
+    while let Some(write) = jobs.blocking_recv() {
+        let (Write::Grouped(job) | Write::Between(job) | Write::Last(job)) = write;
+        job(Err(StoreError::Closed)).answer(None);
+    }
 }
 
-/// Runs `first` and what waits behind it in one transaction; returns the job that ended the group by its sort.
-fn group<S: Source>(
-    first: Box<dyn Job>,
-    jobs: &mut Receiver<Write>,
-    slot: &mut Slot<S>,
-) -> Option<Write> {
+fn between<S: Source>(job: Job, slot: &mut Slot<S>) {
+    let connection = slot.get();
+    let db = connection.as_ref().ok();
+    let done = job(match &connection {
+        Ok(connection) => Ok(connection),
+        Err(error) => Err(error.clone()),
+    });
+    if let Some(db) = db
+        && !db.is_autocommit()
+    {
+        drop(db.execute_batch("ROLLBACK"));
+    }
+    done.answer(None);
+}
+
+/// Runs `first` and the jobs that wait behind it in one transaction; returns the job that ended the group by its sort.
+fn group<S: Source>(first: Job, jobs: &mut Receiver<Write>, slot: &mut Slot<S>) -> Option<Write> {
     let transaction = match slot.get().and_then(begin) {
         Ok(transaction) => transaction,
         Err(error) => {
-            first.reply(Some(error));
+            first(Err(error)).answer(None);
             return None;
         }
     };
@@ -200,37 +245,47 @@ fn group<S: Source>(
     let mut done = Vec::new();
     let mut next = Some(Write::Grouped(first));
     let ending = loop {
-        let mut job = match next.take().or_else(|| jobs.try_recv().ok()) {
+        let job = match next.take().or_else(|| jobs.try_recv().ok()) {
             Some(Write::Grouped(job)) => job,
             other => break other,
         };
-        let kept = in_savepoint(&mut *job, &transaction);
-        done.push(job);
-        if let Err(failure) = kept {
-            refuse(done, &failure);
-            return None;
+        match in_savepoint(job, &transaction, &mut done) {
+            Ok(()) => {}
+            Err(lost) => {
+                drop(transaction);
+                answer(done, Some(lost));
+                return None;
+            }
         }
         if done.len() >= GROUP_JOBS || started.elapsed() >= GROUP_TIME {
             break None;
         }
     };
-    let failure = commit::<S>(transaction).err();
-    for job in done {
-        job.reply(failure.clone());
-    }
+    let committed = commit::<S>(transaction).and_then(|()| slot.get().map(|_| ()));
+    answer(done, committed.err());
     ending
 }
 
 /// Runs `job` so that its failure undoes nothing else; an error means that the whole transaction is lost.
-fn in_savepoint(job: &mut dyn Job, transaction: &Connection) -> Result<(), StoreError> {
+fn in_savepoint(
+    job: Job,
+    transaction: &Connection,
+    done: &mut Vec<Done>,
+) -> Result<(), StoreError> {
     let run = |sql| transaction.prepare_cached(sql)?.execute([]);
-    run("SAVEPOINT job")?;
-    let kept = job.run(transaction);
-    // Some failures (a full disk) make SQLite roll back the whole transaction, with all that came before.
-    if transaction.is_autocommit() {
-        return Err(job.error().unwrap_or(StoreError::Full));
+    if let Err(error) = run("SAVEPOINT job") {
+        let lost = StoreError::from(error);
+        done.push(job(Err(lost.clone())));
+        return Err(lost);
     }
-    if !kept {
+    let ran = job(Ok(transaction));
+    let failure = ran.failure.clone();
+    done.push(ran);
+    // Some failures (a full disk) make SQLite roll back the whole transaction, with all jobs before.
+    if transaction.is_autocommit() {
+        return Err(failure.unwrap_or(StoreError::Full));
+    }
+    if failure.is_some() {
         run("ROLLBACK TO job")?;
     }
     run("RELEASE job")?;
@@ -238,7 +293,9 @@ fn in_savepoint(job: &mut dyn Job, transaction: &Connection) -> Result<(), Store
 }
 
 fn begin(connection: &mut Connection) -> Result<Transaction<'_>, StoreError> {
-    Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    schema::refuse_newer(&transaction)?;
+    Ok(transaction)
 }
 
 fn commit<S: Source>(transaction: Transaction<'_>) -> Result<(), StoreError> {
@@ -246,10 +303,19 @@ fn commit<S: Source>(transaction: Transaction<'_>) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
-fn refuse(jobs: Vec<Box<dyn Job>>, failure: &StoreError) {
-    for job in jobs {
-        job.reply(Some(failure.clone()));
+fn answer(done: Vec<Done>, lost: Option<StoreError>) {
+    for done in done {
+        done.answer(lost.clone());
     }
+}
+
+/// Stops a thread of the store for a moment.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "called on the store's own threads only, where nothing asynchronous runs"
+)]
+pub(super) fn pause(moment: Duration) {
+    std::thread::sleep(moment);
 }
 
 #[cfg(test)]
@@ -267,7 +333,7 @@ mod tests {
             Ok(connection)
         }
 
-        fn check(&self) -> Result<(), StoreError> {
+        fn check(&self, _: &Connection) -> Result<(), StoreError> {
             Ok(())
         }
     }
@@ -279,7 +345,7 @@ mod tests {
             Err(StoreError::Newer { found: 9, known: 1 })
         }
 
-        fn check(&self) -> Result<(), StoreError> {
+        fn check(&self, _: &Connection) -> Result<(), StoreError> {
             Ok(())
         }
     }
@@ -351,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_transaction_is_told_to_every_job_of_its_group() {
+    fn a_lost_transaction_fails_every_job_of_its_group() {
         let writes = writer(InMemory).expect("a thread");
         let (go, wait) = mpsc::channel::<()>();
         let (first, first_reply) = job("wait", move |db: &Connection| {

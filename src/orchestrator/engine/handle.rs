@@ -206,7 +206,11 @@ impl Engine {
             })
             .collect();
         for (run, left, ended) in stopped {
-            if let Err(error) = self.store.tell_interrupted(&run.record(), left).await {
+            if let Err(error) = self
+                .store
+                .add_interrupted_notice(&run.record(), left as usize)
+                .await
+            {
                 tracing::warn!(%error, "no notice could be left of an interrupted workflow");
             }
             self.journal_ends(run, ended).await;

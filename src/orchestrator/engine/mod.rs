@@ -15,6 +15,7 @@ mod attempt;
 mod cause;
 mod dispatch;
 mod handle;
+mod interrupted;
 mod journal;
 mod ledger;
 mod lines;

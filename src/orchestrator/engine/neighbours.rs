@@ -3,7 +3,7 @@
 use super::handle::Engine;
 use crate::error::Problem;
 use crate::repo::{Recovered, Recovery};
-use crate::store::Asked;
+use crate::store::TakenRequest;
 use std::time::Duration;
 
 /// How often other servers' requests and notices are looked for.
@@ -16,8 +16,8 @@ const LOOKS_PER_RECOVERY: u32 = 10;
 pub(crate) struct Neighbours {
     engine: Engine,
     looks: u32,
-    /// The store's version when requests and notices were read last. Only another process's write changes it, so that an
-    /// idle server reads one integer.
+    /// The store's version when requests and notices were read last. Only a commit changes it, so that an idle server
+    /// reads one integer.
     read_at: Option<i64>,
 }
 
@@ -41,14 +41,14 @@ impl Neighbours {
     /// # Cancel safety
     ///
     /// Requests are lost if the future is dropped while it reads them.
-    pub(crate) async fn requests(&mut self) -> Vec<Asked> {
+    pub(crate) async fn requests(&mut self) -> Vec<TakenRequest> {
         loop {
             tokio::time::sleep(EVERY).await;
             self.looks += 1;
             if self.looks.is_multiple_of(LOOKS_PER_RECOVERY) {
                 self.recover().await;
             }
-            let version = match self.engine.store.data_version().await {
+            let version = match self.engine.store.version().await {
                 Ok(version) => version,
                 Err(error) => {
                     tracing::debug!(%error, "could not look for requests");
@@ -91,7 +91,7 @@ impl Neighbours {
 impl Engine {
     /// Marks what dead servers left as interrupted; the next answer has a notice of it.
     pub(crate) async fn recover(&self) -> Result<(), Problem> {
-        if !self.store.recover().await?.is_empty() {
+        if self.interrupt_abandoned().await? {
             self.stored_notices().await;
         }
         Ok(())
@@ -112,7 +112,9 @@ fn notice_of(recovered: &Recovered) -> String {
     let repo = &recovered.repo;
     let what = match &recovered.outcome {
         Ok(Recovery::Finished) => "was finished".to_owned(),
-        Ok(Recovery::RolledBack) => "was rolled back: the repository is as it was before".to_owned(),
+        Ok(Recovery::RolledBack) => {
+            "was rolled back: the repository is as it was before".to_owned()
+        }
         Ok(Recovery::Stuck(copies)) => format!(
             "could not be rolled back wholly, because files or commits changed since; the old files are in {}",
             copies.display()

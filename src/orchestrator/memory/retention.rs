@@ -30,6 +30,8 @@ pub(crate) struct Keeper {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Removed {
     at: At,
+    /// The date to which age was counted.
+    as_of: Option<At>,
     workflows: usize,
     memories: u64,
     logs: usize,
@@ -55,7 +57,8 @@ impl Keeper {
             return;
         }
         loop {
-            let Some(removed) = closing.run_until_cancelled(self.look()).await else {
+            let look = self.look(At::now());
+            let Some(removed) = closing.run_until_cancelled(look).await else {
                 return;
             };
             self.note(removed);
@@ -69,32 +72,36 @@ impl Keeper {
         }
     }
 
-    /// Removes what is too old.
+    /// Removes what is too old by the date that the store believes, which the clock alone cannot move: see
+    /// [`Store::prune`].
     ///
     /// # Cancel safety
     ///
     /// The next run continues.
-    async fn look(&self) -> Result<Removed, Problem> {
-        let pruned = self.store.prune(self.keep).await?;
+    async fn look(&self, now: At) -> Result<Removed, Problem> {
+        let pruned = self.store.prune(self.keep, now).await?;
         Ok(Removed {
-            at: At::now(),
+            at: now,
+            as_of: pruned.as_of,
             workflows: pruned.workflows.len(),
             memories: pruned.memories,
-            logs: self.remove_logs().await?,
+            logs: match pruned.as_of {
+                Some(as_of) => self.remove_logs(as_of).await?,
+                None => 0,
+            },
         })
     }
 
     /// Removes the logs of workflows that are too old and no longer in the journal, including those of an earlier run that
     /// was interrupted; returns the number of workflows.
-    async fn remove_logs(&self) -> Result<usize, Problem> {
+    async fn remove_logs(&self, as_of: At) -> Result<usize, Problem> {
         let Some(age) = self.keep.workflows else {
             return Ok(0);
         };
         let runs = logs::folder(self.store.state_dir());
         let mut removed = 0;
-        for (id, logs) in old_logs(runs, age).await.map_err(unreadable)? {
-            let known = self.store.summary(id).await;
-            if known?.is_some() {
+        for (id, logs) in old_logs(runs, as_of.minus(age)).await.map_err(unreadable)? {
+            if self.store.summary(id).await?.is_some() {
                 continue;
             }
             match tokio::fs::remove_dir_all(&logs).await {
@@ -140,6 +147,10 @@ impl Keeper {
 }
 
 fn told(removed: &Removed) -> String {
+    if removed.as_of.is_none() {
+        return "nothing is removed before servers have run on three different days, because one clock may be wrong"
+            .to_owned();
+    }
     format!(
         "removed at {}: {} workflows, {} memories, the logs of {} workflows",
         removed.at, removed.workflows, removed.memories, removed.logs
@@ -151,8 +162,8 @@ fn unreadable(error: io::Error) -> Problem {
     Problem::new(crate::error::ErrorKind::Unavailable, message)
 }
 
-/// Returns the log folders of workflows that were made longer than `age` ago.
-async fn old_logs(runs: PathBuf, age: Duration) -> io::Result<Vec<(WorkflowId, PathBuf)>> {
+/// Returns the log folders of workflows that were made before `before`.
+async fn old_logs(runs: PathBuf, before: At) -> io::Result<Vec<(WorkflowId, PathBuf)>> {
     let mut entries = match tokio::fs::read_dir(&runs).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -160,9 +171,8 @@ async fn old_logs(runs: PathBuf, age: Duration) -> io::Result<Vec<(WorkflowId, P
     let mut old = Vec::new();
     while let Some(entry) = entries.next_entry().await? {
         let id: Option<WorkflowId> = entry.file_name().to_str().and_then(|id| id.parse().ok());
-        let made = |id: WorkflowId| At::now().unix_ms().saturating_sub(id.made_at().unix_ms());
         if let Some(id) = id
-            && u128::try_from(made(id)).is_ok_and(|made| made > age.as_millis())
+            && id.made_at() < before
         {
             old.push((id, entry.path()));
         }
@@ -227,7 +237,17 @@ mod tests {
             "kept: ended workflows with their logs 1h, outcomes 1h, lessons and notes for ever"
         );
 
-        keeper.note(keeper.look().await);
+        for days in [0, 1] {
+            let look = keeper.look(At::now().plus(EVERY * days)).await;
+            assert_eq!(look.as_ref().map(|removed| removed.as_of), Ok(None));
+            keeper.note(look);
+        }
+        assert!(logs(&old.to_string()).exists(), "two days prove nothing");
+        let told = keeper.tell().expect("nothing failed");
+        assert!(told.contains("three different days"), "{told}");
+
+        let third = At::now().plus(EVERY * 2);
+        keeper.note(keeper.look(third).await);
         assert!(!logs(&old.to_string()).exists());
         assert!(logs(&young).exists() && logs("not-an-id").exists());
         assert_eq!(keeper.store.memory(ids[0]).await.expect("read"), None);
@@ -243,7 +263,7 @@ mod tests {
             "{notices:?}"
         );
 
-        keeper.note(keeper.look().await);
+        keeper.note(keeper.look(third).await);
         assert_eq!(keeper.notices.take(), [""; 0], "nothing more to tell");
     }
 

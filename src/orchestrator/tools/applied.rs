@@ -10,7 +10,7 @@ use crate::error::Problem;
 use crate::model::{ItemRecord, WorkflowId};
 use crate::orchestrator::Orchestrator;
 use crate::repo::{How, UndoRecord, is_expired};
-use crate::store::HomeNote;
+use crate::store::AppliedNote;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -57,14 +57,14 @@ impl Orchestrator {
         self.fill_in_applied(&mut snapshot).await?;
         let changed = snapshot.items.iter().filter(|record| has_changes(record));
         let notes = changed.filter_map(|record| {
-            Some(HomeNote {
+            Some(AppliedNote {
                 item: record.item,
                 commit: record.commit.clone()?,
                 applied: record.applied.clone(),
                 undo: record.undo.clone(),
             })
         });
-        Ok(self.0.store.note_home(id, notes.collect()).await?)
+        Ok(self.0.store.note_applied(id, notes.collect()).await?)
     }
 }
 

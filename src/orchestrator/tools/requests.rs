@@ -5,7 +5,7 @@ use crate::error::{ErrorKind, Problem};
 use crate::model::WorkflowId;
 use crate::orchestrator::Orchestrator;
 use crate::orchestrator::engine::{Neighbours, Stop};
-use crate::store::{Adopted, Asked, OwnerRequest};
+use crate::store::{Adopted, OwnerRequest, TakenRequest};
 use std::time::Duration;
 
 impl Orchestrator {
@@ -22,7 +22,7 @@ impl Orchestrator {
         let mut neighbours = Neighbours::take_over(self.0.engine.clone()).await;
         loop {
             for asked in neighbours.requests().await {
-                let Asked {
+                let TakenRequest {
                     number,
                     id,
                     request,

@@ -64,6 +64,7 @@ impl Orchestrator {
         let id = args.workflow_id;
         // Held until the items are queued again, so that the second of two calls at once sees what the first one did.
         let _turn = self.0.engine.resuming().await;
+        self.0.engine.recover().await?;
         let adopted = self.0.store.adopt(id).await?;
         match adopted {
             Adopted::Ours => self.resume_here(args).await?,
@@ -79,7 +80,7 @@ impl Orchestrator {
         let run = engine.run(id).filter(|run| !run.is_over());
         let mut stored = self.stored(id).await?;
         if run.is_none() && !is_over(&stored) {
-            self.give_up(id).await?;
+            self.0.engine.give_up(id).await?;
             stored = self.stored(id).await?;
         }
         let mut chosen = choose(&stored.items, args)?;

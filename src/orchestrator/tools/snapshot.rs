@@ -100,7 +100,7 @@ impl Orchestrator {
                 if let Some(run) = self.0.engine.run(id) {
                     return Ok(run.view().into());
                 }
-                self.give_up(id).await?;
+                self.0.engine.give_up(id).await?;
             }
         }
         Ok(self.stored(id).await?.into())
@@ -125,16 +125,6 @@ impl Orchestrator {
     pub(super) async fn stored(&self, id: WorkflowId) -> Result<StoredWorkflow, Problem> {
         let stored = self.0.store.workflow(id).await?;
         stored.ok_or_else(|| no_workflow(id))
-    }
-
-    /// Marks items as interrupted that this server journaled as running but does not run. The caller holds
-    /// `engine.resuming()`, so that no other call is about to run them.
-    pub(super) async fn give_up(&self, id: WorkflowId) -> Result<(), Problem> {
-        let items = self.0.store.give_up(id).await?;
-        if items > 0 {
-            tracing::warn!(%id, items, "items were journaled as running that nothing runs");
-        }
-        Ok(())
     }
 }
 

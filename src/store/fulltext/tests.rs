@@ -2,16 +2,16 @@ use super::leaf::{Leaf, ListReader, positions, varint};
 use super::segments::Index;
 use super::{Damage, Lists, Term};
 use crate::model::{MemoryKind, NewMemory};
-use crate::store::schema::{Durability, Files};
-use crate::store::{lock, memory};
+use crate::store::files::{Durability, Files};
+use crate::store::{locks, memories};
 use proptest::prelude::*;
 use rusqlite::Connection;
-use std::borrow::Cow;
 
 /// Returns a store's file of `count` memories, of which all have `all`, and every seventh `some of it`.
 fn filled(dir: &std::path::Path, count: usize) -> Connection {
-    let files = Files::new(dir);
-    lock::make_private_dir(&files.locks).expect("made");
+    let locks = dir.join("locks");
+    locks::make_private_dir(&locks).expect("made");
+    let files = Files::new(dir, locks.clone(), locks.join("none"));
     let db = files.writer(Durability::Normal).expect("opened");
     let pool = "local".parse::<crate::model::PoolName>().expect("a name");
     let all: Vec<_> = (0..count)
@@ -27,9 +27,8 @@ fn filled(dir: &std::path::Path, count: usize) -> Connection {
         .collect();
     for some in all.chunks(1_500) {
         db.execute_batch("BEGIN").expect("begun");
-        let some = memory::prepared(some.iter().map(Cow::Borrowed)).expect("short");
-        memory::insert(&db, &some, None).expect("stored");
-        memory::index_new(&db).expect("indexed");
+        memories::insert(&db, some, None).expect("stored");
+        memories::index_new(&db).expect("indexed");
         db.execute_batch("COMMIT").expect("committed");
     }
     db

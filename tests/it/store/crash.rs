@@ -1,7 +1,7 @@
 //! A server killed in mid-write: what it was told is there, and its items can be taken over.
 
 use super::indexed::assert_indexed;
-use super::{at, items, journal, open, record};
+use super::{Engine, at, items, journal, open, record};
 use mahavishnu::error::{ErrorKind, Fault};
 use mahavishnu::model::{ItemState, MemoryKind, NewMemory, WorkflowId};
 use mahavishnu::store::OwnerState;
@@ -148,8 +148,8 @@ async fn every_acknowledged_write_survives_kill_nine() {
             .filter(|&(_, &state)| state == ItemState::Running)
             .count();
         let recovered = store.recover().await.expect("recovered");
-        let interrupted: u32 = recovered.iter().map(|workflow| workflow.interrupted).sum();
-        assert!(interrupted as usize + WRITERS as usize >= unfinished);
+        let interrupted: usize = recovered.iter().map(|workflow| workflow.interrupted).sum();
+        assert!(interrupted + WRITERS as usize >= unfinished);
         assert!(recovered.len() <= WRITERS as usize, "{recovered:?}");
         for workflow in &recovered {
             let stored = store

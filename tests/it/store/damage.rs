@@ -1,8 +1,8 @@
 //! Files that cannot be used: told plainly, never replaced.
 
-use super::{at, journal, open};
+use super::{Engine, at, journal, open};
 use mahavishnu::error::{ErrorKind, Fault};
-use mahavishnu::model::{ItemState, MemoryQuery, WorkflowId};
+use mahavishnu::model::{ItemState, WorkflowId};
 use mahavishnu::store::{Durability, Store, StoreError, StoreOptions};
 use rusqlite::Connection;
 use std::path::Path;
@@ -112,6 +112,34 @@ async fn a_newer_schema_is_refused_and_named() {
 }
 
 #[tokio::test]
+async fn an_unreleased_store_is_refused_with_its_unapplied_branches() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let old = Connection::open(dir.path().join("mahavishnu.db")).expect("opened");
+    old.execute_batch(include_str!("unreleased.sql"))
+        .expect("made");
+    old.close().expect("closed");
+    let error = assert_refused(dir.path(), ErrorKind::Unavailable).await;
+    let StoreError::Unreleased { branches, .. } = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(branches, &["/repos/a: mahavishnu/one"]);
+    let text = error.to_string();
+    assert!(text.contains("/repos/a: mahavishnu/one"), "{text}");
+    let hint = error.hint().expect("a way out");
+    assert!(
+        hint.contains("apply_changes") && hint.contains("--state-dir"),
+        "{hint}"
+    );
+
+    let old = Connection::open(dir.path().join("mahavishnu.db")).expect("opened");
+    old.execute_batch("DELETE FROM items").expect("deleted");
+    old.close().expect("closed");
+    let error = assert_refused(dir.path(), ErrorKind::Unavailable).await;
+    let hint = error.hint().expect("a way out");
+    assert!(!hint.contains("apply_changes"), "{hint}");
+}
+
+#[tokio::test]
 async fn another_programs_database_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let other = Connection::open(dir.path().join("mahavishnu.db")).expect("opened");
@@ -196,86 +224,6 @@ async fn a_locked_database_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_older_schema_is_brought_up_to_date_with_its_content() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let old = Connection::open(dir.path().join("mahavishnu.db")).expect("opened");
-    old.execute_batch(include_str!("../../../src/store/schema/1.sql"))
-        .expect("made");
-    let notice = "INSERT INTO notices (at_ms, text) VALUES (1, 'from before')";
-    old.execute_batch(&format!(
-        "PRAGMA journal_mode = WAL; PRAGMA user_version = 1; {notice}"
-    ))
-    .expect("made");
-    old.close().expect("closed");
-    let (one, two) = (open(dir.path()), open(dir.path()));
-    let (health, other) = tokio::join!(one.integrity(), two.integrity());
-    let health = health.expect("checked");
-    assert!(health.ok && health.schema_version > 1, "{health:?}");
-    assert_eq!(
-        other.expect("checked").schema_version,
-        health.schema_version
-    );
-    assert_eq!(
-        one.take_notices().await.expect("taken")[0].text,
-        "from before"
-    );
-}
-
-#[tokio::test]
-async fn memories_of_an_older_schema_are_found_and_an_older_server_that_still_runs_stores_none() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let old = Connection::open(dir.path().join("mahavishnu.db")).expect("opened");
-    for sql in [
-        include_str!("../../../src/store/schema/1.sql"),
-        include_str!("../../../src/store/schema/2.sql"),
-        include_str!("../../../src/store/schema/3.sql"),
-        include_str!("../../../src/store/schema/4.sql"),
-        include_str!("../../../src/store/schema/5.sql"),
-        include_str!("../../../src/store/schema/6.sql"),
-        "PRAGMA journal_mode = WAL; PRAGMA user_version = 6",
-    ] {
-        old.execute_batch(sql).expect("made");
-    }
-    let insert = |number: u8| {
-        old.execute(
-            "INSERT INTO memories (id, identity, kind, pool, created_at_ms, aggregated, text_hash, source, tags, text)
-             VALUES (?1, ?2, 'note', 'local', 1, 0, 1, 'worker', '[]', 'learned before')",
-            (format!("01ARZ3NDEKTSV4RRFFQ69G5FA{number}"), [number; 32]),
-        )
-    };
-    insert(1).expect("stored");
-    let store = open(dir.path());
-    let query = |text: &str| MemoryQuery {
-        text: text.to_owned(),
-        limit: 10,
-        ..MemoryQuery::default()
-    };
-    for text in ["learned", "bef*", "l*"] {
-        let page = store.find_memories(query(text)).await.expect("searched");
-        assert_eq!(page.hits.len(), 1, "{text}");
-    }
-    // It would not be found: the older server relied on a trigger for its words.
-    assert!(insert(2).is_err());
-    // With all its words.
-    let id = store
-        .find_memories(query("before"))
-        .await
-        .expect("searched")
-        .hits[0]
-        .memory
-        .id;
-    assert!(store.forget(id).await.expect("forgotten").is_some());
-    assert!(
-        store
-            .find_memories(query("learned"))
-            .await
-            .expect("searched")
-            .hits
-            .is_empty()
-    );
-}
-
-#[tokio::test]
 async fn a_file_that_is_removed_or_replaced_in_use_is_noticed() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = open(dir.path());
@@ -286,14 +234,14 @@ async fn a_file_that_is_removed_or_replaced_in_use_is_noticed() {
             .save_items(id, vec![at(0, 1, ItemState::Failed)])
             .await;
         assert!(
-            matches!(write, Err(StoreError::Damaged { .. })),
+            matches!(write, Err(StoreError::Removed { .. })),
             "{write:?}"
         );
         let read = store.summary(id).await;
-        assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
+        assert!(matches!(read, Err(StoreError::Removed { .. })), "{read:?}");
         let check = store.integrity().await;
         assert!(
-            matches!(check, Err(StoreError::Damaged { .. })),
+            matches!(check, Err(StoreError::Removed { .. })),
             "{check:?}"
         );
     };

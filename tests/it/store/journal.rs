@@ -1,6 +1,6 @@
 //! What is written is read back, and costs what it should.
 
-use super::{at, finish, items, journal, open, record};
+use super::{Engine, at, finish, items, journal, open, prune, record};
 use mahavishnu::model::{At, Counts, ItemRecord, ItemState, WorkflowStatus};
 use mahavishnu::store::{
     Created, Entry, OwnerState, Retention, Store, StoreError, StoreOptions, WorkflowQuery,
@@ -444,25 +444,20 @@ async fn retention_removes_only_what_it_names() {
         .expect("saved");
     tokio::time::sleep(Duration::from_millis(5)).await;
 
-    let nothing = store.prune(Retention::default()).await.expect("pruned");
+    let tomorrow = At::now().plus(Duration::from_secs(24 * 60 * 60));
+    let nothing = prune(&store, Retention::default(), tomorrow).await;
     assert!(nothing.workflows.is_empty());
-    let hour = Retention {
-        workflows: Some(Duration::from_secs(3600)),
+    let days = Retention {
+        workflows: Some(Duration::from_secs(48 * 60 * 60)),
         ..Retention::default()
     };
-    assert!(
-        store
-            .prune(hour)
-            .await
-            .expect("pruned")
-            .workflows
-            .is_empty()
-    );
+    let nothing = prune(&store, days, tomorrow).await;
+    assert!(nothing.workflows.is_empty());
     let all = Retention {
         workflows: Some(Duration::ZERO),
         ..Retention::default()
     };
-    assert_eq!(store.prune(all).await.expect("pruned").workflows, [done]);
+    assert_eq!(prune(&store, all, tomorrow).await.workflows, [done]);
     assert_eq!(store.workflow(done).await.expect("read"), None);
     assert_eq!(store.item(done, 0).await.expect("read"), None);
     for kept in [running, precious] {

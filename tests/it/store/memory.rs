@@ -1,6 +1,6 @@
 //! Memories are kept once, found by any text, and forgotten for good.
 
-use super::{at, finish, journal, open};
+use super::{Engine, at, finish, journal, open, prune};
 use mahavishnu::error::Fault;
 use mahavishnu::model::{
     At, ItemState, MemoryId, MemoryKind, MemoryPage, MemoryQuery, NewMemory, PoolName, WorkflowId,
@@ -495,18 +495,16 @@ async fn collecting_marks_once_and_forwards_in_the_same_step() {
         ..new(MemoryKind::Outcome, "elsewhere")
     };
     keep(&store, vec![other]).await;
-    let batch = store.unaggregated(pool("local"), 3).await.expect("read");
-    let batch: Vec<_> = batch.into_iter().map(|memory| memory.id).collect();
-    assert_eq!(batch, kept[..3]);
-    let mark = |ids: Vec<MemoryId>| store.mark_aggregated(ids, Some(peer.clone()));
-    let (one, two) = tokio::join!(mark(batch.clone()), mark(batch));
-    assert_eq!(one.expect("marked") + two.expect("marked"), 3);
-    let rest = store.unaggregated(pool("local"), 10).await.expect("read");
+    let take = || store.collect_memories(pool("local"), None, 0, 3, Some(peer.clone()));
+    let (one, two) = tokio::join!(take(), take());
+    let mut taken = [one.expect("collected"), two.expect("collected")].map(|batch| batch.new);
+    taken.sort();
+    assert_eq!(taken[0], kept[..3]);
+    assert_eq!(taken[1], kept[3..]);
     assert_eq!(
-        rest.iter().map(|memory| memory.id).collect::<Vec<_>>(),
-        kept[3..]
+        store.outbox_counts(peer).await.expect("counted").pending,
+        kept.len() as u64
     );
-    assert_eq!(store.outbox_counts(peer).await.expect("counted").pending, 3);
 }
 
 #[tokio::test]
@@ -672,7 +670,7 @@ async fn retention_keeps_lessons_and_what_is_not_forwarded_yet() {
         outcomes: hour,
         ..Retention::default()
     };
-    assert_eq!(store.prune(outcomes).await.expect("pruned").memories, 1);
+    assert_eq!(prune(&store, outcomes, At::now()).await.memories, 1);
     assert_eq!(store.memory(kept[0]).await.expect("read"), None);
     for id in [waiting[0], kept[1], kept[2]] {
         assert!(store.memory(id).await.expect("read").is_some());
@@ -681,6 +679,8 @@ async fn retention_keeps_lessons_and_what_is_not_forwarded_yet() {
         .ack_outbox(peer, waiting.clone())
         .await
         .expect("noted");
-    assert_eq!(store.prune(outcomes).await.expect("pruned").memories, 1);
+    let third_day = At::now().plus(Duration::from_secs(48 * 60 * 60));
+    let pruned = store.prune(outcomes, third_day).await.expect("pruned");
+    assert_eq!(pruned.memories, 1);
     assert_eq!(store.memory(waiting[0]).await.expect("read"), None);
 }
