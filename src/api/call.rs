@@ -1,10 +1,8 @@
-//! Who calls, how long they bear to wait, how they hear of progress, and how they take their call back.
+//! The caller: who it is, how long it waits, its progress, and its interrupt.
 
 use crate::error::Problem;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 /// Why a call should end before its work does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,31 +24,24 @@ pub struct Progress {
     pub message: Option<String>,
 }
 
-/// Takes a call's progress; the latest value is what counts, and nobody waits for anybody.
-// Most calls are over at once: the channel is made by the first who uses it.
+/// Takes a call's progress; only the latest value counts, so that reporting never waits.
 #[derive(Debug, Clone, Default)]
-pub struct ProgressSink(Arc<OnceLock<watch::Sender<Progress>>>);
+pub struct ProgressSink(watch::Sender<Progress>);
 
 impl ProgressSink {
-    /// Tells how far the work is.
+    /// Reports how far the work is.
     pub fn report(&self, progress: Progress) {
-        self.sender().send_replace(progress);
+        self.0.send_replace(progress);
     }
 
-    /// Returns whether anybody listens now.
+    /// Returns whether anybody receives progress now.
     pub fn is_heard(&self) -> bool {
-        self.0
-            .get()
-            .is_some_and(|sender| sender.receiver_count() > 0)
+        self.0.receiver_count() > 0
     }
 
     /// Returns a receiver of the latest progress.
     pub fn subscribe(&self) -> watch::Receiver<Progress> {
-        self.sender().subscribe()
-    }
-
-    fn sender(&self) -> &watch::Sender<Progress> {
-        self.0.get_or_init(watch::Sender::default)
+        self.0.subscribe()
     }
 }
 
@@ -63,62 +54,50 @@ pub struct Wait {
     pub capped_s: Option<f64>,
 }
 
-/// One call's way back to its caller.
+/// The caller of one call.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The host program's name, as it told it.
+    /// The host program's name, as the host gave it.
     pub client: Option<String>,
     /// The longest the host is known to wait for an answer.
     pub host_wait_cap: Duration,
     /// Takes the call's progress.
     pub progress: ProgressSink,
-    interrupt: Arc<Interrupted>,
-}
-
-#[derive(Debug, Default)]
-struct Interrupted {
-    // Set before the token fires, so that whoever sees the token sees the reason.
-    why: OnceLock<Interrupt>,
-    // Made by the first who waits for it or fires it.
-    token: OnceLock<CancellationToken>,
-}
-
-impl Interrupted {
-    fn token(&self) -> &CancellationToken {
-        self.token.get_or_init(CancellationToken::new)
-    }
+    interrupt: watch::Sender<Option<Interrupt>>,
 }
 
 impl Caller {
     /// The longest any host waits unless it is known better: the cap of Claude Desktop, less a margin.
     pub const DEFAULT_WAIT_CAP: Duration = Duration::from_secs(45);
 
-    /// How long a call waits that does not say.
+    /// How long a call waits without `wait_s`.
     pub const DEFAULT_WAIT: Duration = Duration::from_secs(20);
 
-    /// The longest `wait_s` that is no mistake.
+    /// The longest `wait_s` that is accepted, a day.
     const MAX_WAIT_S: f64 = 86_400.0;
 
-    /// Returns the caller that `client` is, who bears to wait for `host_wait_cap`.
+    /// Returns the caller that is the host program `client`, which waits for an answer up to `host_wait_cap`.
     pub fn new(client: Option<String>, host_wait_cap: Duration) -> Self {
         Self {
             client,
             host_wait_cap,
             progress: ProgressSink::default(),
-            interrupt: Arc::default(),
+            interrupt: watch::Sender::default(),
         }
     }
 
     /// Interrupts the call; the first reason stays.
     pub fn interrupt(&self, why: Interrupt) {
-        // A second interrupt has nothing to add: the first one ends the call.
-        let _ = self.interrupt.why.set(why);
-        self.interrupt.token().cancel();
+        self.interrupt.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert(why);
+            is_first
+        });
     }
 
     /// Returns why the call was interrupted, where it was.
     pub fn interrupt_now(&self) -> Option<Interrupt> {
-        self.interrupt.why.get().cloned()
+        self.interrupt.borrow().clone()
     }
 
     /// Waits until the call is interrupted and returns why.
@@ -127,11 +106,14 @@ impl Caller {
     ///
     /// Nothing is lost if the future is dropped.
     pub async fn interrupted(&self) -> Interrupt {
-        self.interrupt.token().cancelled().await;
-        self.interrupt_now().unwrap_or(Interrupt::Closing)
+        let mut interrupt = self.interrupt.subscribe();
+        let why = interrupt.wait_for(Option::is_some).await;
+        // The sender lives as long as `self`, so there is a value.
+        why.map_or(None, |why| why.clone())
+            .unwrap_or(Interrupt::Closing)
     }
 
-    /// Returns how long to wait for argument `wait_s`: `asked` or else `default`, at most what the host bears.
+    /// Returns how long to wait for argument `wait_s`: `asked` or else `default`, at most the host's cap.
     ///
     /// # Errors
     ///
@@ -168,7 +150,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_reason_is_there_when_the_interrupt_is_seen() {
+    async fn the_first_interrupt_is_the_one_that_is_seen() {
         let caller = Caller::new(None, Caller::DEFAULT_WAIT_CAP);
         assert_eq!(caller.interrupt_now(), None);
         let waiter = caller.clone();
@@ -180,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_are_capped_and_told_and_nonsense_is_refused() {
+    fn waits_are_capped_and_nonsense_is_refused() {
         let caller = Caller::new(None, Duration::from_secs(45));
         let wait = |asked| caller.wait(asked, Caller::DEFAULT_WAIT);
         assert_eq!(wait(None).expect("ok").duration, Duration::from_secs(20));

@@ -29,7 +29,7 @@ pub use repos::{
     KeptWorktree, ListRepos, ListReposResult, RemovedWorktree, RepoRow,
 };
 pub use selector::ItemSelector;
-pub use tools::{Answer, Tools};
+pub use tools::{Answer, Tools, Unavailable};
 pub use workflow::{
     CancelWorkflow, Candidate, Excluded, Failure, GetWorkflow, GetWorkflowResult, Owner,
     ReadOutput, ReadOutputResult, ResumeFrom, ResumeWorkflow, RouteWhy, StartMany, StartOne,

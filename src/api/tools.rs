@@ -1,101 +1,74 @@
-//! The face that the orchestrator shows: one method per tool.
+//! The tools as one interface: a method for each, which the orchestrator implements and the server calls.
 
 use super::*;
 use crate::error::Problem;
 use futures_util::future::BoxFuture;
 
-/// A tool's answer on its way.
+/// A tool's pending answer.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Problem>>;
 
-/// All tools, each by its own name. A method checks its arguments' values, does the work and keeps its answer below
-/// the size that the server allows, by paging.
-pub trait Tools: Send + Sync + 'static {
-    /// Answers `list_pools`.
-    fn list_pools<'a>(&'a self, args: ListPools, caller: &'a Caller)
-    -> Answer<'a, ListPoolsResult>;
-    /// Answers `list_repos`.
-    fn list_repos<'a>(&'a self, args: ListRepos, caller: &'a Caller)
-    -> Answer<'a, ListReposResult>;
-    /// Answers `route_least_loaded`.
-    fn route_least_loaded<'a>(
-        &'a self,
-        args: StartOne,
-        caller: &'a Caller,
-    ) -> Answer<'a, WorkflowResult>;
-    /// Answers `execute_workflow_parallel`.
-    fn execute_workflow_parallel<'a>(
-        &'a self,
-        args: StartMany,
-        caller: &'a Caller,
-    ) -> Answer<'a, WorkflowResult>;
-    /// Answers `get_workflow`.
-    fn get_workflow<'a>(
-        &'a self,
-        args: GetWorkflow,
-        caller: &'a Caller,
-    ) -> Answer<'a, GetWorkflowResult>;
-    /// Answers `read_output`.
-    fn read_output<'a>(
-        &'a self,
-        args: ReadOutput,
-        caller: &'a Caller,
-    ) -> Answer<'a, ReadOutputResult>;
-    /// Answers `cancel_workflow`.
-    fn cancel_workflow<'a>(
-        &'a self,
-        args: CancelWorkflow,
-        caller: &'a Caller,
-    ) -> Answer<'a, WorkflowResult>;
-    /// Answers `resume_workflow`.
-    fn resume_workflow<'a>(
-        &'a self,
-        args: ResumeWorkflow,
-        caller: &'a Caller,
-    ) -> Answer<'a, WorkflowResult>;
-    /// Answers `apply_changes`.
-    fn apply_changes<'a>(
-        &'a self,
-        args: ApplyChanges,
-        caller: &'a Caller,
-    ) -> Answer<'a, ApplyChangesResult>;
-    /// Answers `clean_worktrees`.
-    fn clean_worktrees<'a>(
-        &'a self,
-        args: CleanWorktrees,
-        caller: &'a Caller,
-    ) -> Answer<'a, CleanWorktreesResult>;
-    /// Answers `set_pool`.
-    fn set_pool<'a>(&'a self, args: SetPool, caller: &'a Caller) -> Answer<'a, PoolRow>;
-    /// Answers `close_pool`.
-    fn close_pool<'a>(&'a self, args: ClosePool, caller: &'a Caller) -> Answer<'a, PoolRow>;
-    /// Answers `aggregate_memory`.
-    fn aggregate_memory<'a>(
-        &'a self,
-        args: AggregateMemory,
-        caller: &'a Caller,
-    ) -> Answer<'a, AggregateMemoryResult>;
-    /// Answers `cross_pool_search`.
-    fn cross_pool_search<'a>(
-        &'a self,
-        args: CrossPoolSearch,
-        caller: &'a Caller,
-    ) -> Answer<'a, CrossPoolSearchResult>;
-    /// Answers `remember`.
-    fn remember<'a>(&'a self, args: Remember, caller: &'a Caller) -> Answer<'a, RememberResult>;
-    /// Answers `clear_cache`.
-    fn clear_cache<'a>(
-        &'a self,
-        args: ClearCache,
-        caller: &'a Caller,
-    ) -> Answer<'a, ClearCacheResult>;
-    /// Answers `check_health`.
-    fn check_health<'a>(
-        &'a self,
-        args: CheckHealth,
-        caller: &'a Caller,
-    ) -> Answer<'a, CheckHealthResult>;
+/// Declares [`Tools`] and the implementation that refuses everything.
+macro_rules! tools {
+    ($($method:ident($arguments:ty) -> $result:ty;)*) => {
+        /// All tools, each by its own name. A method checks its arguments' values, does the work and keeps its answer
+        /// below the size that the server allows, by paging.
+        pub trait Tools: Send + Sync + 'static {
+            $(
+                #[doc = concat!("Answers `", stringify!($method), "`.")]
+                fn $method<'a>(&'a self, arguments: $arguments, caller: &'a Caller) -> Answer<'a, $result>;
+            )*
 
-    /// Takes what the next answer should tell beside its own matter, such as a run that was interrupted. Each notice is
-    /// given once.
-    fn take_notices(&self) -> Vec<String>;
+            /// Takes what the next answer should report beside its own matter, such as a run that was interrupted. Each
+            /// notice is given once.
+            fn take_notices(&self) -> Vec<String>;
+        }
+
+        impl Tools for Unavailable {
+            $(
+                fn $method<'a>(&'a self, _: $arguments, _: &'a Caller) -> Answer<'a, $result> {
+                    Box::pin(std::future::ready(Err(self.0.clone())))
+                }
+            )*
+
+            fn take_notices(&self) -> Vec<String> {
+                Vec::new()
+            }
+        }
+    };
+}
+
+/// The tools of a server that could not start: every call is answered with the reason and its fix.
+#[derive(Debug, Clone)]
+pub struct Unavailable(Problem);
+
+impl Unavailable {
+    /// Returns the tools of a server that cannot start because of `problem`.
+    pub fn until_restart(mut problem: Problem) -> Self {
+        let restart = "then restart this server: reconnect it in the host";
+        problem.hint = Some(match problem.hint {
+            Some(fix) => format!("{fix}; {restart}"),
+            None => format!("mend that, {restart}"),
+        });
+        Self(problem)
+    }
+}
+
+tools! {
+    list_pools(ListPools) -> ListPoolsResult;
+    list_repos(ListRepos) -> ListReposResult;
+    route_least_loaded(StartOne) -> WorkflowResult;
+    execute_workflow_parallel(StartMany) -> WorkflowResult;
+    get_workflow(GetWorkflow) -> GetWorkflowResult;
+    read_output(ReadOutput) -> ReadOutputResult;
+    cancel_workflow(CancelWorkflow) -> WorkflowResult;
+    resume_workflow(ResumeWorkflow) -> WorkflowResult;
+    apply_changes(ApplyChanges) -> ApplyChangesResult;
+    clean_worktrees(CleanWorktrees) -> CleanWorktreesResult;
+    set_pool(SetPool) -> PoolRow;
+    close_pool(ClosePool) -> PoolRow;
+    aggregate_memory(AggregateMemory) -> AggregateMemoryResult;
+    cross_pool_search(CrossPoolSearch) -> CrossPoolSearchResult;
+    remember(Remember) -> RememberResult;
+    clear_cache(ClearCache) -> ClearCacheResult;
+    check_health(CheckHealth) -> CheckHealthResult;
 }
