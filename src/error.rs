@@ -71,16 +71,9 @@ pub trait Fault: std::error::Error {
 
     /// Returns the whole failure in the shape that callers see: the message with its causes, and the rest.
     fn problem(&self) -> Problem {
-        let mut message = self.to_string();
-        let mut source = self.source();
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
         Problem {
             kind: self.kind(),
-            message,
+            message: with_causes(self),
             hint: self.hint(),
             retryable: self.retryable(),
             field: self.field(),
@@ -136,6 +129,12 @@ impl Problem {
         }
     }
 
+    /// Returns an error that is of no layer, such as the system's, as a problem; a problem as it is.
+    pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let known = error.downcast_ref::<Self>().cloned();
+        known.unwrap_or_else(|| Self::new(ErrorKind::Unavailable, with_causes(error)))
+    }
+
     /// Returns the same problem with the next step set.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -148,6 +147,17 @@ impl<E: Fault> From<E> for Problem {
     fn from(error: E) -> Self {
         error.problem()
     }
+}
+
+/// Returns the error's message with those of its causes.
+fn with_causes(error: &(impl std::error::Error + ?Sized)) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    message
 }
 
 /// Returns the known name nearest to `unknown`, where one is near enough to be meant.

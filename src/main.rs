@@ -1,19 +1,20 @@
 //! The program: flags, config, logging to stderr, run, exit status.
 
+use mahavishnu::api::Unavailable;
 use mahavishnu::cli::{self, Call, Invocation, ServerProgram};
 use mahavishnu::config::{Config, Overrides, Sources};
-use mahavishnu::error::{Fault, Problem};
+use mahavishnu::error::Problem;
 use mahavishnu::model::MemoryId;
 use mahavishnu::orchestrator::{Orchestrator, Setup};
 use mahavishnu::server::stdio;
 use std::error::Error;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::runtime::{self, Runtime};
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 /// The exit status where the config or a flag is wrong.
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         return mahavishnu::process::guardian::main();
     }
     let done = match cli::parse(std::env::args_os()) {
-        Err(said) => return print(&said),
+        Err(text) => return print(&text),
         Ok(Invocation::Serve(flags)) => serve(flags),
         Ok(Invocation::Call(flags, call)) => make_call(flags, *call),
         Ok(Invocation::Forget(flags, id)) => forget(flags, id),
@@ -37,44 +38,51 @@ fn main() -> ExitCode {
             .map_err(Into::into),
     };
     done.unwrap_or_else(|error| {
-        complain(error.as_ref());
-        ExitCode::from(match error.downcast_ref::<cli::CliError>() {
-            Some(_) => cli::call::no_answer_status(),
-            None => BAD_INPUT,
-        })
+        cli::complain(&Problem::of(error.as_ref()));
+        ExitCode::from(BAD_INPUT)
     })
 }
 
 /// Serves MCP on stdio until the client goes or a signal comes.
+///
+/// Hosts report a server that does not start as "failed to connect" and hide its stderr: so where a host started it, it
+/// serves in spite of a broken config, and every call is answered with what is wrong.
 fn serve(flags: Overrides) -> Result<ExitCode, Box<dyn Error>> {
+    let runtime = Runtime::new()?;
+    let served = match runtime.block_on(async { open(flags) }) {
+        Ok(orchestrator) => {
+            let served = runtime.block_on(stdio::serve(Arc::new(orchestrator.clone())));
+            runtime.block_on(orchestrator.close());
+            served.map(|_| ExitCode::SUCCESS)
+        }
+        Err(error) if std::io::stdin().is_terminal() => return Err(error),
+        Err(error) => {
+            let problem = Problem::of(error.as_ref());
+            cli::complain(&problem);
+            let tools = Arc::new(Unavailable::until_restart(problem));
+            let served = runtime.block_on(stdio::serve(tools));
+            served.map(|_| ExitCode::from(BAD_INPUT))
+        }
+    };
+    // A blocked read of stdin (a file, a terminal) would keep the runtime, and with it the process.
+    runtime.shutdown_background();
+    Ok(served?)
+}
+
+/// Reads the config and opens the core; must be called within the runtime that the core is to run on.
+fn open(flags: Overrides) -> Result<Orchestrator, Box<dyn Error>> {
     let sources = sources(flags)?;
-    let config = Config::load(&sources).map_err(|error| error.problem())?;
+    let config = Config::load(&sources).map_err(Problem::from)?;
     log_to_stderr(&config.log.filter)?;
     let config_file = config.file.clone().or(sources.default_file);
-    let setup = Setup {
+    Ok(Orchestrator::open(Setup {
         config,
         config_file: config_file.unwrap_or_else(|| "mahavishnu.toml".into()),
         env: std::env::vars_os().collect(),
         start_dir: sources.start_dir,
         home: sources.home,
         guardian_program: own_program()?,
-    };
-    let core = Runtime::new()?;
-    let front = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let orchestrator = {
-        let _entered = core.enter();
-        Orchestrator::open(setup)?
-    };
-    let tools = Arc::new(orchestrator.clone());
-    let ended = front.block_on(stdio::serve(tools, core.handle().clone()));
-    core.block_on(orchestrator.close());
-    // Reads of stdin that block (a file, a terminal) would keep the runtimes, and with them the process.
-    front.shutdown_background();
-    core.shutdown_background();
-    ended?;
-    Ok(ExitCode::SUCCESS)
+    })?)
 }
 
 /// Returns the path of this very program, also where an update has replaced its file meanwhile.
@@ -90,36 +98,34 @@ fn own_program() -> std::io::Result<PathBuf> {
 fn make_call(flags: Overrides, call: Call) -> Result<ExitCode, Box<dyn Error>> {
     let server = ServerProgram {
         program: std::env::current_exe()?,
-        args: server_args(flags),
+        flags: server_flags(flags),
     };
-    let runtime = Runtime::new()?;
-    let status = runtime.block_on(cli::call::run(&server, call))?;
+    let called = Runtime::new()?.block_on(cli::call::run(&server, call));
+    let status = called.unwrap_or_else(|error| {
+        cli::complain(&Problem::of(&error));
+        cli::call::no_answer_status()
+    });
     Ok(ExitCode::from(status))
 }
 
 /// Removes one memory for good.
 fn forget(flags: Overrides, id: MemoryId) -> Result<ExitCode, Box<dyn Error>> {
-    let config = Config::load(&sources(flags)?).map_err(|error| error.problem())?;
+    let config = Config::load(&sources(flags)?).map_err(Problem::from)?;
     log_to_stderr(&config.log.filter)?;
     let status = Runtime::new()?.block_on(cli::forget::run(&config.store, id))?;
     Ok(ExitCode::from(status))
 }
 
-fn server_args(flags: Overrides) -> Vec<OsString> {
-    let mut args = vec![OsString::from("serve")];
-    let mut add = |flag: &str, value: OsString| args.extend([flag.into(), value]);
-    for (flag, path) in [("--config", flags.file), ("--state-dir", flags.state_dir)] {
-        if let Some(path) = path {
-            add(flag, path.into());
-        }
-    }
-    for root in flags.roots {
-        add("--root", root.into());
-    }
-    if let Some(filter) = flags.log {
-        add("--log", filter.into());
-    }
-    args
+fn server_flags(flags: Overrides) -> Vec<OsString> {
+    let paths = [("--config", flags.file), ("--state-dir", flags.state_dir)];
+    let paths = paths
+        .into_iter()
+        .filter_map(|(flag, path)| Some((flag, path?.into())));
+    let roots = flags.roots.into_iter().map(|root| ("--root", root.into()));
+    let log = flags.log.map(|filter| ("--log", filter.into()));
+    let all = paths.chain(roots).chain(log);
+    all.flat_map(|(flag, value): (&str, OsString)| [flag.into(), value])
+        .collect()
 }
 
 /// Collects everything that the config is made from; nothing below `main` reads the environment.
@@ -152,31 +158,9 @@ fn log_to_stderr(filter: &str) -> Result<(), Box<dyn Error>> {
         .map_err(|error| error as Box<dyn Error>)
 }
 
-/// Prints what clap has to say, help or refusal, and returns its status.
-fn print(said: &clap::Error) -> ExitCode {
-    let printed = said.print();
-    match (printed, u8::try_from(said.exit_code())) {
-        (Ok(()), Ok(status)) => ExitCode::from(status),
-        _ => ExitCode::FAILURE,
-    }
-}
-
-/// Says on stderr what went wrong, with its causes, what is allowed and the next step.
-fn complain(error: &(dyn Error + 'static)) {
-    let mut text = format!("mahavishnu: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    if let Some(problem) = error.downcast_ref::<Problem>() {
-        if let Some(allowed) = &problem.allowed {
-            text.push_str(&format!("\n  allowed: {allowed}"));
-        }
-        if let Some(hint) = &problem.hint {
-            text.push_str(&format!("\n  {hint}"));
-        }
-    }
-    // Where stderr is closed there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{text}");
+/// Prints clap's help or refusal and returns its status.
+fn print(text: &clap::Error) -> ExitCode {
+    // A closed stream leaves nowhere to print to.
+    let _ = text.print();
+    u8::try_from(text.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

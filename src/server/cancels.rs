@@ -1,121 +1,58 @@
-//! Brings the reason of a `notifications/cancelled` to the call it takes back.
+//! The reasons of `notifications/cancelled`, for the calls that they take back.
 //!
-//! rmcp cancels the request's token without the reason and hands the notification to `on_cancelled`, in a task of its
+//! rmcp cancels the request's token without the reason and hands the notification to `on_cancelled` in a task of its
 //! own: either may come first.
 
-use crate::api::Interrupt;
+use parking_lot::Mutex;
 use rmcp::model::RequestId;
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 /// How long after the token fired the reason may come.
 const REASON_WITHIN: Duration = Duration::from_secs(1);
 
-/// How many reasons are kept for calls that are not known yet.
-const MAX_EARLY: usize = 16;
+/// How many reasons are kept: some hosts also cancel calls that were answered, which nobody collects.
+const MAX_KEPT: usize = 64;
 
-/// A reason that arrived; absent where the host gave none.
-type Reason = Option<String>;
-
-/// The calls in flight, by request id.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Cancels(Arc<Mutex<State>>);
-
-// A std mutex: it is held for a map operation and never across an await.
+/// The latest reasons, by request id.
 #[derive(Debug, Default)]
-struct State {
-    calls: HashMap<RequestId, watch::Sender<Option<Reason>>>,
-    early: VecDeque<(RequestId, Reason)>,
+pub(super) struct CancelReasons {
+    // Held for a look at a few entries, never across an await.
+    kept: Mutex<VecDeque<(RequestId, Option<String>)>>,
+    added: Notify,
 }
 
-impl Cancels {
-    /// Enters a call; it is forgotten when the result is dropped.
-    pub(super) fn register(&self, id: RequestId) -> Registered {
-        let mut state = self.lock();
-        let early = state
-            .early
-            .iter()
-            .position(|(early, _)| *early == id)
-            .and_then(|at| state.early.remove(at));
-        let sender = watch::Sender::new(early.map(|(_, reason)| reason));
-        let reason = sender.subscribe();
-        state.calls.insert(id.clone(), sender);
-        Registered {
-            cancels: self.clone(),
-            id,
-            reason,
+impl CancelReasons {
+    /// Keeps the reason for which call `id` was taken back; the oldest one goes where there are too many.
+    pub(super) fn add(&self, id: RequestId, reason: Option<String>) {
+        let mut kept = self.kept.lock();
+        if kept.len() == MAX_KEPT {
+            kept.pop_front();
         }
+        kept.push_back((id, reason));
+        self.added.notify_waiters();
     }
 
-    /// Takes the notification that call `id` is taken back.
-    pub(super) fn cancelled(&self, id: RequestId, reason: Reason) {
-        let mut state = self.lock();
-        match state.calls.get(&id) {
-            Some(call) => {
-                call.send_replace(Some(reason));
-            }
-            None => {
-                if state.early.len() == MAX_EARLY {
-                    state.early.pop_front();
+    /// Takes the reason for which call `id` was taken back; none where the host gave none, or it does not come in time.
+    pub(super) async fn of(&self, id: &RequestId) -> Option<String> {
+        let reason = async {
+            loop {
+                // Made before the look, so that a reason added after it wakes this.
+                let added = self.added.notified();
+                if let Some(reason) = self.take(id) {
+                    return reason;
                 }
-                state.early.push_back((id, reason));
+                added.await;
             }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A call in flight.
-#[derive(Debug)]
-pub(super) struct Registered {
-    cancels: Cancels,
-    id: RequestId,
-    reason: watch::Receiver<Option<Reason>>,
-}
-
-impl Registered {
-    /// Waits until the call is taken back (`request`) or the connection closes (`closing`).
-    pub(super) async fn interrupted(
-        &self,
-        request: &CancellationToken,
-        closing: &CancellationToken,
-    ) -> Interrupt {
-        tokio::select! {
-            biased;
-            () = closing.cancelled() => return Interrupt::Closing,
-            () = request.cancelled() => {}
-        }
-        // A closing server cancels every request: then no reason will come.
-        let mut reason = self.reason.clone();
-        let told = tokio::select! {
-            biased;
-            told = tokio::time::timeout(REASON_WITHIN, reason.wait_for(Option::is_some)) => told,
-            () = closing.cancelled() => return Interrupt::Closing,
         };
-        match told {
-            Ok(Ok(reason)) => Interrupt::Cancelled(reason.clone().flatten()),
-            _ => Interrupt::Cancelled(None),
-        }
+        tokio::time::timeout(REASON_WITHIN, reason).await.ok()?
     }
-}
 
-impl Drop for Registered {
-    fn drop(&mut self) {
-        let mut state = self.cancels.lock();
-        // Another call may have taken the same id in the meantime: leave it.
-        let ours = state
-            .calls
-            .get(&self.id)
-            .is_some_and(|call| call.subscribe().same_channel(&self.reason));
-        if ours {
-            state.calls.remove(&self.id);
-        }
+    fn take(&self, id: &RequestId) -> Option<Option<String>> {
+        let mut kept = self.kept.lock();
+        let at = kept.iter().rposition(|(of, _)| of == id)?;
+        kept.remove(at).map(|(_, reason)| reason)
     }
 }
 
@@ -123,56 +60,36 @@ impl Drop for Registered {
 mod tests {
     use super::*;
 
-    fn id() -> RequestId {
-        RequestId::Number(7)
-    }
+    const ID: RequestId = RequestId::Number(7);
 
     #[tokio::test(start_paused = true)]
-    async fn the_reason_is_found_whichever_comes_first() {
-        let closing = CancellationToken::new();
-        let reason = || Some("user".to_owned());
-
-        let cancels = Cancels::default();
-        let call = cancels.register(id());
-        let token = CancellationToken::new();
-        token.cancel();
-        let (seen, ()) = tokio::join!(call.interrupted(&token, &closing), async {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            cancels.cancelled(id(), reason());
+    async fn the_reason_is_found_whether_early_or_late() {
+        let reasons = CancelReasons::default();
+        reasons.add(ID, Some("early".to_owned()));
+        assert_eq!(reasons.of(&ID).await.as_deref(), Some("early"));
+        let (late, ()) = tokio::join!(reasons.of(&ID), async {
+            tokio::time::sleep(REASON_WITHIN / 2).await;
+            reasons.add(RequestId::Number(8), Some("another's".to_owned()));
+            reasons.add(ID, Some("late".to_owned()));
         });
-        assert_eq!(seen, Interrupt::Cancelled(reason()));
-        drop(call);
-
-        cancels.cancelled(id(), reason());
-        let call = cancels.register(id());
-        assert_eq!(
-            call.interrupted(&token, &closing).await,
-            Interrupt::Cancelled(reason())
-        );
+        assert_eq!(late.as_deref(), Some("late"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_reason_and_closing_are_told_apart() {
-        let cancels = Cancels::default();
-        let call = cancels.register(id());
-        let (token, closing) = (CancellationToken::new(), CancellationToken::new());
-        token.cancel();
-        assert_eq!(
-            call.interrupted(&token, &closing).await,
-            Interrupt::Cancelled(None)
-        );
-        closing.cancel();
-        assert_eq!(call.interrupted(&token, &closing).await, Interrupt::Closing);
+    async fn a_missing_reason_is_none() {
+        let reasons = CancelReasons::default();
+        reasons.add(ID, None);
+        assert_eq!(reasons.of(&ID).await, None);
+        assert_eq!(reasons.of(&ID).await, None, "after the wait");
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
-        let cancels = Cancels::default();
+    fn kept_reasons_are_bounded() {
+        let reasons = CancelReasons::default();
         for number in 0..10_000 {
-            drop(cancels.register(RequestId::Number(number)));
-            cancels.cancelled(RequestId::Number(number), None);
+            reasons.add(RequestId::Number(number), None);
         }
-        let state = cancels.lock();
-        assert_eq!((state.calls.len(), state.early.len()), (0, MAX_EARLY));
+        assert_eq!(reasons.kept.lock().len(), MAX_KEPT);
+        assert!(reasons.take(&RequestId::Number(9_999)).is_some());
     }
 }

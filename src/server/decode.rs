@@ -1,7 +1,10 @@
-//! Decoding: from what a host sent to a tool's arguments, or to a refusal that says what to write instead.
+//! Decoding: from what a host sent to a tool's arguments, or to a refusal with what to write instead.
 
+use super::coerce;
 use super::tools::ToolSpec;
 use crate::error::{Problem, nearest};
+use crate::text;
+use rmcp::ErrorData;
 use rmcp::model::JsonObject;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -12,8 +15,37 @@ const ADDED_BY_HOSTS: [&str; 1] = ["wait_for_previous"];
 /// Names that are reserved for later versions.
 const RESERVED: [&str; 5] = ["model", "max_cost_usd", "max_tokens", "canary", "recall"];
 
-/// The most characters of a refused value that are quoted.
-const MAX_QUOTED_CHARS: usize = 80;
+/// The most bytes of an unknown name that are quoted.
+const MAX_QUOTED_BYTES: usize = 80;
+
+/// Returns the name and the arguments of a `tools/call` that rmcp could not read: some hosts send the arguments as one JSON
+/// text.
+///
+/// # Errors
+///
+/// A protocol error that names the wrong part.
+pub(super) fn loose_call(params: Option<Value>) -> Result<(String, JsonObject), ErrorData> {
+    let mut params = params.unwrap_or_default();
+    let Some(Value::String(name)) = params.get("name").cloned() else {
+        return Err(wrong_call("`name` is missing or no text"));
+    };
+    let arguments = match params.get_mut("arguments").map(Value::take) {
+        None | Some(Value::Null) => JsonObject::new(),
+        Some(Value::Object(arguments)) => arguments,
+        Some(Value::String(text)) => serde_json::from_str(&text).map_err(|error| {
+            wrong_call(&format!("`arguments` is a text, not an object: {error}"))
+        })?,
+        Some(_) => return Err(wrong_call("`arguments` is no object")),
+    };
+    Ok((name, arguments))
+}
+
+fn wrong_call(what: &str) -> ErrorData {
+    let message = format!(
+        "tools/call: {what}; send params {{\"name\": TOOL, \"arguments\": {{...}}}}, tools/list has the names"
+    );
+    ErrorData::invalid_params(message, None)
+}
 
 /// Reads the arguments of `spec`. Null counts as absent.
 ///
@@ -36,6 +68,7 @@ pub(super) fn arguments<T: DeserializeOwned>(
     {
         return Err(unknown(spec.name, name, properties));
     }
+    coerce::arguments(&mut arguments, properties);
     let required = schema.get("required").and_then(Value::as_array);
     let missing = required
         .into_iter()
@@ -50,9 +83,6 @@ pub(super) fn arguments<T: DeserializeOwned>(
         )
         .with_hint(described(&properties[name])));
     }
-    for (name, value) in &mut arguments {
-        whole_number(value, &properties[name]);
-    }
     // The path to a fault is looked for only where there is one.
     T::deserialize(&arguments).or_else(|_| {
         serde_path_to_error::deserialize(&arguments)
@@ -60,7 +90,7 @@ pub(super) fn arguments<T: DeserializeOwned>(
     })
 }
 
-/// Adds what the refused argument means to a refusal that tells no next step.
+/// Adds the argument's description to a refusal without a hint.
 pub(super) fn explained(spec: &ToolSpec, problem: Problem) -> Problem {
     let meaning = match (&problem.field, &problem.hint) {
         (Some(field), None) => {
@@ -88,7 +118,7 @@ fn unknown(tool: &str, name: &str, properties: &Map<String, Value>) -> Problem {
         .with_hint(format!("leave `{name}` out"));
     }
     let problem = Problem::argument(
-        shown.clone(),
+        shown,
         format!("{tool} has no argument `{shown}`"),
         listed(properties),
     );
@@ -135,7 +165,7 @@ fn plain_words(message: &str) -> String {
         .replace("expected a map", "expected an object")
 }
 
-/// Says what an argument with this schema may be.
+/// Returns what an argument with this schema may be, in words.
 fn allowed(schema: &Value) -> String {
     let values: Vec<_> = choices(schema).collect();
     if !values.is_empty() {
@@ -175,20 +205,8 @@ fn described(schema: &Value) -> String {
         .to_owned()
 }
 
-/// Takes `5.0` for `5` where a whole number is wanted: some hosts send every number as a fraction.
-fn whole_number(value: &mut Value, schema: &Value) {
-    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
-    if schema.get("type").is_some_and(|kind| kind == "integer")
-        && let Some(number) = value.as_f64().filter(|_| value.is_f64())
-        && number.fract() == 0.0
-        && number.abs() < EXACT
-    {
-        *value = Value::from(number as i64);
-    }
-}
-
-fn quoted(name: &str) -> String {
-    name.chars().take(MAX_QUOTED_CHARS).collect()
+fn quoted(name: &str) -> &str {
+    text::head(name, MAX_QUOTED_BYTES)
 }
 
 #[cfg(test)]
@@ -206,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hosts_add_is_dropped_and_null_is_absent() {
+    fn arguments_added_by_hosts_are_dropped_and_null_is_absent() {
         let args: ListPools = read(
             "list_pools",
             json!({"wait_for_previous": true, "pools": null, "detail": null}),
@@ -232,7 +250,11 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_by_its_path() {
         let cases = [
-            (json!({"repos": "a"}), "repos", "a list, each of it a text"),
+            (
+                json!({"repos": {"a": 1}}),
+                "repos",
+                "a list, each of it a text",
+            ),
             (
                 json!({"repos": ["a", 3]}),
                 "repos[1]",
@@ -248,7 +270,11 @@ mod tests {
                 "retries",
                 "a whole number",
             ),
-            (json!({"repos": ["a"], "wait_s": "5"}), "wait_s", "a number"),
+            (
+                json!({"repos": ["a"], "wait_s": "soon"}),
+                "wait_s",
+                "a number",
+            ),
             (
                 json!({"repos": ["a"], "dry_run": 1}),
                 "dry_run",
@@ -278,6 +304,52 @@ mod tests {
         )
         .expect_err("refused");
         assert_eq!(problem.hint.as_deref(), Some("did you mean `worktree`?"));
+    }
+
+    #[test]
+    fn json_texts_are_taken_for_what_they_mean() {
+        let many: StartMany = read(
+            "execute_workflow_parallel",
+            json!({
+                "repos": "[\"a\",\"b\"]", "command": "true", "wait_s": "5", "retries": "2",
+                "dry_run": "true", "max_failures": "null", "task": "5",
+            }),
+        )
+        .expect("reads");
+        let (repos, options) = many.split();
+        assert_eq!(
+            (repos, options.command),
+            (vec!["a".to_owned(), "b".into()], vec!["true".into()])
+        );
+        assert_eq!((options.wait_s, options.retries), (Some(5.0), Some(2)));
+        assert_eq!((options.dry_run, options.max_failures), (true, None));
+        assert_eq!(options.task.as_deref(), Some("5"), "a text stays one");
+        let get: GetWorkflow =
+            read("get_workflow", json!({"items": "[0,\"repo\"]"})).expect("reads");
+        assert_eq!(get.items.len(), 2);
+        let get: GetWorkflow = read("get_workflow", json!({"items": 0})).expect("reads");
+        assert_eq!(get.items.len(), 1);
+    }
+
+    #[test]
+    fn a_call_with_its_arguments_as_a_text_is_read() {
+        let params = |arguments: Value| Some(json!({"name": "list_pools", "arguments": arguments}));
+        let (name, arguments) = loose_call(params(json!("{\"pools\":[]}"))).expect("reads");
+        assert_eq!((name.as_str(), arguments.len()), ("list_pools", 1));
+        let wrong = [
+            params(json!("[1]")),
+            params(json!([1])),
+            Some(json!({"name": 5})),
+            None,
+        ];
+        for params in wrong {
+            let error = loose_call(params).expect_err("refused");
+            assert!(
+                error.message.contains("\"name\": TOOL"),
+                "{}",
+                error.message
+            );
+        }
     }
 
     #[test]

@@ -1,41 +1,41 @@
 //! rmcp's view of the server: one handler for every transport and both protocol eras.
 
-use super::cancels::Cancels;
+use super::cancels::CancelReasons;
 use super::instructions::INSTRUCTIONS;
 use super::tools::ToolSpec;
-use super::{answer, hosts, progress, resources, tools};
+use super::{answer, decode, hosts, progress, resources, tools};
 use crate::api::{Caller, Interrupt, Tools};
 use crate::error::{ErrorKind, Problem, nearest};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use crate::panic::{self, Panicked};
+use parking_lot::Mutex;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult,
-    CancelledNotificationParam, Implementation, JsonObject, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
+    CancelledNotificationParam, CustomRequest, CustomResult, ErrorCode, Implementation, JsonObject,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
+    ServerConfig, Tool,
 };
 use rmcp::service::{NotificationContext, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
-use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-/// How long a host of the new era may keep the lists of tools and templates: they change only with the program.
-const FIXED_FRESH_FOR: Duration = Duration::from_secs(3_600);
+/// The method that calls a tool.
+const CALL_TOOL: &str = "tools/call";
 
-/// The most notices that wait to be told.
+/// How long a host of the new era may keep the lists of tools and templates: they change only with the program.
+const LISTS_FRESH_FOR: Duration = Duration::from_secs(3_600);
+
+/// The most notices that wait for an answer to carry them.
 const MAX_WAITING_NOTICES: usize = 50;
 
-/// How a connection ends, told by its transport.
+/// How a connection ends; fired by its transport.
 #[derive(Debug, Clone, Default)]
 pub struct Connection {
-    /// Fires when the client sends nothing more: notifications have no way out any more, answers still have.
-    pub mute: CancellationToken,
+    /// Fires when the client sends nothing more: answers are still delivered, notifications are not.
+    pub input_ended: CancellationToken,
     /// Fires when calls in flight should answer at once with what they have.
     pub closing: CancellationToken,
 }
@@ -43,112 +43,104 @@ pub struct Connection {
 /// One connection's handler.
 pub struct McpServer {
     tools: Arc<dyn Tools>,
-    runtime: Handle,
     connection: Connection,
-    cancels: Cancels,
-    // A std mutex: it is held to push or drain, never across an await.
+    cancel_reasons: CancelReasons,
+    // Held to push or drain, never across an await.
     notices: Mutex<Vec<String>>,
 }
 
 impl McpServer {
-    /// Returns the handler of `connection`, which calls `tools`; what these spawn, and their timers, belong to `runtime`.
-    pub fn new(tools: Arc<dyn Tools>, runtime: Handle, connection: Connection) -> Self {
+    /// Returns the handler of `connection`, which calls `tools`.
+    pub fn new(tools: Arc<dyn Tools>, connection: Connection) -> Self {
         Self {
             tools,
-            runtime,
             connection,
-            cancels: Cancels::default(),
+            cancel_reasons: CancelReasons::default(),
             notices: Mutex::default(),
         }
     }
 
-    /// Runs one call to its answer.
+    /// Calls the tool `name`.
     ///
-    /// Most answers are ready at the first look and need nothing else; progress and the relay of an interrupt are set
-    /// up for those that are not.
-    async fn run(
+    /// # Errors
+    ///
+    /// A protocol error where there is no such tool. Refused arguments and failed work are answers.
+    async fn call(
         &self,
-        spec: &'static ToolSpec,
+        name: &str,
         arguments: JsonObject,
         context: &RequestContext<RoleServer>,
-    ) -> CallToolResult {
+    ) -> Result<CallToolResult, ErrorData> {
+        let spec = tools::find(name).ok_or_else(|| unknown_tool(name))?;
         let caller = caller(context);
-        let work = spec.call(self.tools.as_ref(), arguments, &caller);
-        let work = within(&self.runtime, work);
-        let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
-        let result = match futures_util::poll!(work.as_mut()) {
-            Poll::Ready(result) => result,
-            Poll::Pending => self.attend(work, &caller, context).await,
-        };
+        let work = panic::catch(spec.call(self.tools.as_ref(), arguments, &caller));
+        let result = self.attend(work, &caller, context).await;
+        let result = result.unwrap_or_else(|panic| Err(defect(spec.name, &panic)));
         let lost = matches!(caller.interrupt_now(), Some(Interrupt::Cancelled(_)));
-        self.encode(spec, result, lost)
+        if lost {
+            self.note_lost(spec, &result);
+        }
+        // A lost answer must not take notices with it.
+        let notices = if lost { Vec::new() } else { self.notices() };
+        Ok(match result {
+            Ok(result) => answer::success(spec.name, result, notices),
+            Err(problem) => answer::failure(spec.name, &problem, notices),
+        })
     }
 
-    /// Waits for work under way, with progress beside it and its interrupt relayed.
+    /// Waits for the work of a call, relays its progress, and interrupts it when the call is taken back.
     async fn attend<R>(
         &self,
-        work: Pin<&mut impl Future<Output = R>>,
+        work: impl Future<Output = R>,
         caller: &Caller,
         context: &RequestContext<RoleServer>,
     ) -> R {
-        let registered = self.cancels.register(context.id.clone());
         let done = CancellationToken::new();
         let work = async {
             let result = work.await;
             done.cancel();
             result
         };
-        let relay = async {
-            tokio::select! {
-                () = done.cancelled() => {}
-                why = registered.interrupted(&context.ct, &self.connection.closing) => caller.interrupt(why),
-            }
-        };
-        let tell = async {
+        let interrupt = async { caller.interrupt(self.interrupted(context).await) };
+        let progress = async {
             if let Some(token) = context.meta.get_progress_token() {
-                progress::relay(&context.peer, token, caller, &done, &self.connection.mute).await;
+                let input_ended = &self.connection.input_ended;
+                progress::relay(&context.peer, token, caller, &done, input_ended).await;
             }
         };
-        let (result, (), ()) = tokio::join!(work, relay, tell);
+        let (result, _, ()) = tokio::join!(work, done.run_until_cancelled(interrupt), progress);
         result
     }
 
-    fn encode(
-        &self,
-        spec: &ToolSpec,
-        result: std::thread::Result<Result<String, Problem>>,
-        lost: bool,
-    ) -> CallToolResult {
-        let result = result.unwrap_or_else(|panic| Err(panicked(spec.name, panic.as_ref())));
-        if lost {
-            self.note_lost(spec, &result);
-        }
-        // A lost answer must not take notices with it.
-        let notices = if lost { Vec::new() } else { self.notices() };
-        match result {
-            Ok(result) => answer::success(spec.name, result, notices),
-            Err(problem) => answer::failure(spec.name, &problem, notices),
+    /// Waits until the call is taken back or the connection closes.
+    async fn interrupted(&self, context: &RequestContext<RoleServer>) -> Interrupt {
+        let cancelled = async {
+            context.ct.cancelled().await;
+            self.cancel_reasons.of(&context.id).await
+        };
+        // A closing server cancels every request: then no reason comes.
+        tokio::select! {
+            biased;
+            () = self.connection.closing.cancelled() => Interrupt::Closing,
+            reason = cancelled => Interrupt::Cancelled(reason),
         }
     }
 
-    /// Keeps what the host will not see of an answer it no longer waits for.
-    fn note_lost(&self, spec: &ToolSpec, result: &Result<String, Problem>) {
+    /// Keeps a notice of an answer that the host no longer waits for.
+    fn note_lost(&self, spec: &ToolSpec, result: &Result<Value, Problem>) {
         let Ok(result) = result else { return };
         if spec.effect.is_read_only() {
             return;
         }
-        let result: Value = serde_json::from_str(result).unwrap_or_default();
-        let notice = match result.get("workflow_id").and_then(Value::as_str) {
-            Some(id) => format!(
-                "the answer of an earlier {} was not delivered: it is workflow {id}; see get_workflow",
-                spec.name
-            ),
-            None => format!(
-                "the answer of an earlier {} was not delivered; it was done",
-                spec.name
-            ),
+        let outcome = match result.get("workflow_id").and_then(Value::as_str) {
+            Some(id) => format!("it is workflow {id}; see get_workflow"),
+            None => "it was done".to_owned(),
         };
-        let mut notices = self.lock();
+        let notice = format!(
+            "the answer of an earlier {} was not delivered: {outcome}",
+            spec.name
+        );
+        let mut notices = self.notices.lock();
         if notices.len() == MAX_WAITING_NOTICES {
             notices.remove(0);
         }
@@ -156,27 +148,11 @@ impl McpServer {
     }
 
     fn notices(&self) -> Vec<String> {
-        let mut waiting = self.lock();
+        let mut waiting = self.notices.lock();
         waiting.extend(self.tools.take_notices());
-        let room = answer::notices_room().min(waiting.len());
+        let room = answer::MAX_NOTICES.min(waiting.len());
         waiting.drain(..room).collect()
     }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
-        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Polls `work` where it is awaited, with all that it spawns, and its timers, on `runtime`: the connection's own thread
-/// answers without waking another, and what a call sets off runs beside it.
-fn within<'a, T: 'a>(
-    runtime: &'a Handle,
-    mut work: BoxFuture<'a, T>,
-) -> impl Future<Output = T> + Send + 'a {
-    std::future::poll_fn(move |cx| {
-        let _entered = runtime.enter();
-        work.as_mut().poll(cx)
-    })
 }
 
 /// Returns who calls.
@@ -186,32 +162,29 @@ fn caller(context: &RequestContext<RoleServer>) -> Caller {
     Caller::new(name, cap)
 }
 
-/// Awaits what only looks, until the request is taken back; a panic in it is an answer too.
-async fn looking<T>(
+/// Awaits a read-only request until it is taken back; a panic in it is an error too.
+async fn read_only<T>(
     context: &RequestContext<RoleServer>,
-    look: impl Future<Output = Result<T, ErrorData>>,
+    work: impl Future<Output = Result<T, ErrorData>>,
 ) -> Result<T, ErrorData> {
     let internal = |message: String| Err(ErrorData::internal_error(message, None));
     tokio::select! {
         biased;
-        seen = AssertUnwindSafe(look).catch_unwind() => match seen {
-            Ok(seen) => seen,
-            Err(panic) => internal(panicked("a resource", panic.as_ref()).message),
-        },
-        () = context.ct.cancelled() => internal("the request was taken back".to_owned()),
+        done = panic::catch(work) => {
+            done.unwrap_or_else(|panic| internal(defect("a resource", &panic).message))
+        }
+        () = context.ct.cancelled() => internal("the request was cancelled".to_owned()),
     }
 }
 
-/// A defect is told as one, with what the panic said, and goes to the log; the caller never waits for ever.
-fn panicked(what: &str, panic: &(dyn std::any::Any + Send)) -> Problem {
-    let said = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    tracing::error!(what, said, "a call panicked");
-    Problem::new(ErrorKind::Internal, format!("{what} has a defect: {said}"))
-        .with_hint("please report it; what ran before goes on, get_workflow and check_health tell how it stands")
+/// Logs a caught panic and returns it as the problem that the caller sees.
+fn defect(what: &str, panic: &Panicked) -> Problem {
+    tracing::error!(what, message = panic.0, "a call panicked");
+    Problem::new(
+        ErrorKind::Internal,
+        format!("{what} has a defect: {}", panic.0),
+    )
+    .with_hint("please report it; other work is not affected, see get_workflow and check_health")
 }
 
 fn unknown_tool(name: &str) -> ErrorData {
@@ -245,10 +218,7 @@ impl ServerHandler for McpServer {
     ) -> Result<ListToolsResult, ErrorData> {
         let tools = tools::all().iter().map(ToolSpec::tool).collect();
         let mut list = ListToolsResult::with_all_items(tools);
-        if is_new_era(&context) {
-            list.ttl_ms = u64::try_from(FIXED_FRESH_FOR.as_millis()).ok();
-            list.cache_scope = Some(CacheScope::Public);
-        }
+        (list.ttl_ms, list.cache_scope) = cache_hints(&context);
         Ok(list)
     }
 
@@ -258,10 +228,7 @@ impl ServerHandler for McpServer {
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         let mut list = resources::templates();
-        if is_new_era(&context) {
-            list.ttl_ms = u64::try_from(FIXED_FRESH_FOR.as_millis()).ok();
-            list.cache_scope = Some(CacheScope::Public);
-        }
+        (list.ttl_ms, list.cache_scope) = cache_hints(&context);
         Ok(list)
     }
 
@@ -273,7 +240,7 @@ impl ServerHandler for McpServer {
         let cursor = request.and_then(|request| request.cursor);
         let caller = caller(&context);
         let list = resources::list(self.tools.as_ref(), cursor, &caller);
-        looking(&context, within(&self.runtime, Box::pin(list))).await
+        read_only(&context, list).await
     }
 
     async fn read_resource(
@@ -283,8 +250,7 @@ impl ServerHandler for McpServer {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let caller = caller(&context);
         let read = resources::read(self.tools.as_ref(), &request.uri, &caller);
-        let read = within(&self.runtime, Box::pin(read));
-        looking(&context, read).await.map(Into::into)
+        read_only(&context, read).await.map(Into::into)
     }
 
     async fn call_tool(
@@ -292,11 +258,27 @@ impl ServerHandler for McpServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let Some(spec) = tools::find(&request.name) else {
-            return Err(unknown_tool(&request.name));
-        };
         let arguments = request.arguments.unwrap_or_default();
-        Ok(self.run(spec, arguments, &context).await.into())
+        let answer = self.call(&request.name, arguments, &context).await;
+        answer.map(Into::into)
+    }
+
+    /// Takes the calls that rmcp cannot read as such: see [`decode::loose_call`].
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        if request.method != CALL_TOOL {
+            let unknown = ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None);
+            return Err(unknown);
+        }
+        let (name, arguments) = decode::loose_call(request.params)?;
+        let answer = self.call(&name, arguments, &context).await?;
+        let answer = serde_json::to_value(answer);
+        answer
+            .map(CustomResult)
+            .map_err(|error| ErrorData::internal_error(error.to_string(), None))
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -309,13 +291,20 @@ impl ServerHandler for McpServer {
         _: NotificationContext<RoleServer>,
     ) {
         if let Some(id) = notification.request_id {
-            self.cancels.cancelled(id, notification.reason);
+            self.cancel_reasons.add(id, notification.reason);
         }
     }
 }
 
-fn is_new_era(context: &RequestContext<RoleServer>) -> bool {
-    context
+/// Returns the lifetime, in milliseconds, and the scope of a list that never changes; only the new era knows of them.
+fn cache_hints(context: &RequestContext<RoleServer>) -> (Option<u64>, Option<CacheScope>) {
+    let is_new_era = context
         .protocol_version()
-        .is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
+        .is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str());
+    if is_new_era {
+        let lifetime = u64::try_from(LISTS_FRESH_FOR.as_millis());
+        (lifetime.ok(), Some(CacheScope::Public))
+    } else {
+        (None, None)
+    }
 }

@@ -6,22 +6,22 @@ use rmcp::{Peer, RoleServer};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// The longest a host hears nothing: 5 s is promised, the rest is margin.
+/// The longest time between two notifications: 5 s is promised, the rest is margin.
 const HEARTBEAT: Duration = Duration::from_millis(4_500);
 
-/// The least time between two notifications.
-const NOT_OFTENER_THAN: Duration = Duration::from_millis(100);
+/// The shortest time between two notifications.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Sends `caller`'s progress to `peer` until `done` fires, or until nobody takes notifications any more (`mute`).
+/// Sends `caller`'s progress to `peer` until `done` or `input_ended` fires.
 ///
-/// A notification that is being sent is sent to its end, so that none comes after the answer. But once rmcp drains a
-/// connection it takes answers only, and a notification would wait for ever: that is what `mute` is for.
+/// A notification under way is sent to its end, so that none comes after the answer. But once rmcp drains a connection,
+/// at the end of the input, it takes answers only, and a notification would wait for ever.
 pub(super) async fn relay(
     peer: &Peer<RoleServer>,
     token: ProgressToken,
     caller: &Caller,
     done: &CancellationToken,
-    mute: &CancellationToken,
+    input_ended: &CancellationToken,
 ) {
     let mut latest = caller.progress.subscribe();
     let mut rising = Rising::default();
@@ -29,7 +29,7 @@ pub(super) async fn relay(
         tokio::select! {
             biased;
             () = done.cancelled() => return,
-            () = mute.cancelled() => return,
+            () = input_ended.cancelled() => return,
             _ = caller.interrupted() => return,
             changed = latest.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(HEARTBEAT) => {}
@@ -41,13 +41,13 @@ pub(super) async fn relay(
         let param = notification(token.clone(), value, progress);
         tokio::select! {
             biased;
-            () = mute.cancelled() => return,
+            () = input_ended.cancelled() => return,
             sent = peer.notify_progress(param) => if sent.is_err() { return },
         }
         tokio::select! {
             biased;
             () = done.cancelled() => return,
-            () = tokio::time::sleep(NOT_OFTENER_THAN) => {}
+            () = tokio::time::sleep(MIN_INTERVAL) => {}
         }
     }
 }

@@ -1,86 +1,62 @@
 //! Schemas that every host takes without a warning.
 //!
-//! What schemars writes is valid, but hosts differ in what they understand of it. The rules were measured: no `$ref`,
-//! no number formats, no nullable types, enums as plain `enum`, no unions at the top.
+//! What schemars writes is valid, but hosts differ in what they understand of it. The rules come from measurements: no
+//! `$ref`, no number formats, no nullable types, enums as plain `enum`, no unions at the top.
 
 use crate::error::Problem;
 use rmcp::model::JsonObject;
-use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+/// What the server adds to every answer.
+#[derive(Serialize, JsonSchema)]
+struct Added {
+    /// Whether texts or rows were cut for size.
+    truncated: bool,
+    /// Why the call was refused or failed; nothing else is there then.
+    error: Problem,
+    /// What could not be told before, such as a run that was interrupted.
+    notices: Vec<String>,
+}
 
 /// Returns the schema of arguments of type `T`.
 pub(super) fn input<T: JsonSchema>() -> JsonObject {
-    root(
-        SchemaSettings::draft2020_12().for_deserialize(),
-        T::json_schema,
-    )
+    object::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }
 
 /// Returns the schema of a result of type `T`, with the fields that the server adds to every answer.
 ///
 /// Nothing is required: the official TypeScript SDK (1.32) checks the structure of an `isError` result too, and would
-/// show its own complaint in place of our `error`.
+/// report its own error in place of ours.
 pub(super) fn output<T: JsonSchema>() -> JsonObject {
-    let mut schema = root(
-        SchemaSettings::draft2020_12().for_serialize(),
-        T::json_schema,
-    );
-    let properties = schema
-        .entry("properties")
-        .or_insert_with(|| json!({}))
-        .as_object_mut()
-        .expect("`properties` of an object's schema is an object");
-    properties.entry("truncated").or_insert_with(
-        || json!({"type": "boolean", "description": "Whether texts or rows were cut for size."}),
-    );
-    properties.insert("error".into(), error());
-    properties.insert(
-        "notices".into(),
-        json!({
-            "type": "array",
-            "items": {"type": "string"},
-            "description": "What could not be told before, such as a run that was interrupted."
-        }),
-    );
+    let serialized = || SchemaSettings::draft2020_12().for_serialize();
+    let mut schema = object::<T>(serialized());
+    if let Some(Value::Object(properties)) = schema.get_mut("properties")
+        && let Some(Value::Object(added)) = object::<Added>(serialized()).remove("properties")
+    {
+        for (name, property) in added {
+            properties.entry(name).or_insert(property);
+        }
+    }
     schema.remove("required");
     schema
 }
 
-/// Returns the schema of what a refused or failed call answers with.
-fn error() -> Value {
-    let schema = SchemaSettings::draft2020_12()
-        .for_serialize()
-        .with(|settings| settings.inline_subschemas = true)
-        .into_generator()
-        .into_root_schema_for::<Problem>();
-    let mut schema = portable(schema.to_value());
-    if let Value::Object(fields) = &mut schema {
-        for key in ["$schema", "$defs", "title"] {
-            fields.remove(key);
-        }
-        fields.insert(
-            "description".into(),
-            json!("Why the call was refused or failed; nothing else is there then."),
-        );
-    }
-    schema
-}
-
-fn root(
-    settings: SchemaSettings,
-    of: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
-) -> JsonObject {
-    let mut generator = settings
-        .with(|settings| {
-            settings.inline_subschemas = true;
-            settings.meta_schema = None;
-        })
-        .into_generator();
-    let Value::Object(mut schema) = portable(of(&mut generator).to_value()) else {
+/// Returns the schema of the object `T`, without what only its Rust type is called.
+fn object<T: JsonSchema>(settings: SchemaSettings) -> JsonObject {
+    let settings = settings.with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let settings = settings.with_transform(RecursiveTransform(make_portable));
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    let Value::Object(mut schema) = schema.to_value() else {
         return JsonObject::new();
     };
-    for key in ["$schema", "$defs", "title", "description"] {
+    for key in ["title", "description"] {
         schema.remove(key);
     }
     schema.entry("type").or_insert_with(|| json!("object"));
@@ -88,45 +64,42 @@ fn root(
     schema
 }
 
-/// Returns `schema` in the form that all hosts take.
-fn portable(schema: Value) -> Value {
-    let Value::Object(mut schema) = schema else {
-        return schema;
+/// Brings a schema into the form that all hosts take; schemars applies it to those inside as well.
+fn make_portable(schema: &mut Schema) {
+    let Some(schema) = schema.as_object_mut() else {
+        return;
     };
-    plain_option(&mut schema);
-    plain_enum(&mut schema);
-    for key in ["properties", "$defs"] {
-        if let Some(Value::Object(children)) = schema.get_mut(key) {
-            for child in children.values_mut() {
-                *child = portable(child.take());
-            }
-        }
-    }
-    if let Some(items) = schema.get_mut("items") {
-        *items = portable(items.take());
-        let is_choice = items.get("enum").is_some() || items.get("properties").is_some();
-        if let (false, Value::Object(items)) = (is_choice, items) {
-            // The list's own description says it; a repeated one only costs the model's room.
+    plain_option(schema);
+    plain_enum(schema);
+    if let Some(Value::Object(items)) = schema.get_mut("items") {
+        let has_parts = ["enum", "oneOf", "properties"]
+            .iter()
+            .any(|key| items.contains_key(*key));
+        if !has_parts {
+            // It repeats the list's own description.
             items.remove("description");
         }
     }
-    if is_number(&schema) {
+    if is_number(schema) {
         schema.remove("format");
     }
-    let tells_nothing = |default: &Value| match default {
+    if schema.get("default").is_some_and(is_empty) {
+        schema.remove("default");
+    }
+    one_line(schema);
+}
+
+/// Returns whether a default is what absence means in any case.
+fn is_empty(default: &Value) -> bool {
+    match default {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         _ => false,
-    };
-    if schema.get("default").is_some_and(tells_nothing) {
-        schema.remove("default");
     }
-    one_line(&mut schema);
-    Value::Object(schema)
 }
 
-/// Writes `Option<T>` as `T`: absence is said by `required` alone.
+/// Writes `Option<T>` as `T`: only `required` marks what may be absent.
 fn plain_option(schema: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|kind| kind != "null");
@@ -151,7 +124,7 @@ fn plain_option(schema: &mut Map<String, Value>) {
     };
     schema.remove("anyOf");
     for (key, value) in inner {
-        // The field's own words stay; what its type says in general is said there already.
+        // The field's own description is the more exact one.
         if key != "description" || !schema.contains_key("description") {
             schema.insert(key, value);
         }
@@ -181,17 +154,11 @@ fn plain_enum(schema: &mut Map<String, Value>) {
     schema.insert("type".into(), json!("string"));
     schema.insert("enum".into(), Value::Array(names));
     if !docs.is_empty() {
-        join_description(schema, &format!("{}.", docs.join("; ")));
+        let docs = format!("{}.", docs.join("; "));
+        let own = schema.get("description").and_then(Value::as_str);
+        let joined = own.map_or(docs.clone(), |own| format!("{own} {docs}"));
+        schema.insert("description".into(), joined.into());
     }
-}
-
-fn join_description(schema: &mut Map<String, Value>, more: &str) {
-    let joined = match schema.get("description").and_then(Value::as_str) {
-        Some(own) if !more.is_empty() => format!("{own} {more}"),
-        Some(own) => own.to_owned(),
-        None => more.to_owned(),
-    };
-    schema.insert("description".into(), Value::String(joined));
 }
 
 fn is_number(schema: &Map<String, Value>) -> bool {
@@ -201,7 +168,7 @@ fn is_number(schema: &Map<String, Value>) -> bool {
     )
 }
 
-/// Unwraps the lines of a doc comment: where it was wrapped says nothing to a host.
+/// Unwraps the lines of a doc comment.
 fn one_line(schema: &mut Map<String, Value>) {
     if let Some(Value::String(text)) = schema.get_mut("description")
         && text.contains('\n')
@@ -242,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hosts_stumble_over_is_gone() {
+    fn schemas_use_only_what_every_host_understands() {
         let expected = json!({
             "count": {"type": "integer", "minimum": 0, "description": "How many, over two lines."},
             "perhaps": {"type": "integer", "description": "Perhaps a number. Default: none."},
@@ -265,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn every_output_has_room_for_notices() {
+    fn every_output_has_the_fields_of_every_answer() {
         let output = output::<Sample>();
         assert!(output["properties"]["notices"]["items"]["type"] == "string");
         assert!(output["properties"].get("truncated").is_some());

@@ -12,7 +12,6 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::runtime::Handle;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -24,12 +23,12 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         Ok(Invocation::Call(_, call)) => {
             let server = ServerProgram {
                 program: std::env::current_exe()?,
-                args: vec!["serve".into()],
+                flags: vec![],
             };
             Ok(ExitCode::from(cli::call::run(&server, *call).await?))
         }
         Ok(_) => {
-            let ended = stdio::serve(Arc::new(Faulty::default()), Handle::current()).await?;
+            let ended = stdio::serve(Arc::new(Faulty::default())).await?;
             eprintln!("ended: {ended:?}");
             std::process::exit(0);
         }

@@ -1,9 +1,9 @@
-//! Ends the process when its host is gone, whatever the rest of it does.
+//! Ends the process when its host is gone, even where the rest of it is stuck.
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the orderly end may take after the host closed stdin: the drain of the front (5.5 s), that of the workers and
 /// a margin.
@@ -17,7 +17,11 @@ pub(super) fn start() -> io::Result<()> {
         .name("watchdog".into())
         .spawn(|| {
             if hang_up() {
-                rest(ORDERLY_END_WITHIN);
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a thread of its own, not the runtime's"
+                )]
+                std::thread::sleep(ORDERLY_END_WITHIN);
                 tracing::error!("the host is gone and the orderly end is stuck: ending now");
                 std::process::exit(0);
             }
@@ -25,30 +29,16 @@ pub(super) fn start() -> io::Result<()> {
         .map(drop)
 }
 
-/// Waits until the other end of stdin is closed. Returns false where that cannot be told.
+/// Waits until the other end of stdin is closed. Returns false where stdin cannot hang up, such as a file.
 fn hang_up() -> bool {
     let stdin = io::stdin();
     loop {
-        // No event is asked for: a hang-up is told in any case, and input that nobody reads wakes nobody.
+        // No event is asked for: a hang-up is always reported, and unread input wakes nobody.
         let mut fds = [PollFd::new(&stdin, PollFlags::empty())];
         match poll(&mut fds, None) {
             Ok(_) if fds[0].revents().contains(PollFlags::HUP) => return true,
             Err(Errno::INTR) => {}
             _ => return false,
         }
-    }
-}
-
-/// Lets this thread rest; `poll` without descriptors is the sleep that no lint has to be told about.
-fn rest(duration: Duration) {
-    let end = Instant::now() + duration;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        let timeout = Timespec::try_from(left).ok();
-        // An interrupted wait goes round again with what is left.
-        let _ = poll(&mut [], timeout.as_ref());
     }
 }
