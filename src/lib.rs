@@ -34,6 +34,8 @@
 //! - A memory and its outbox row are one transaction; Session-Buddy is a copy.
 //! - stdout carries the protocol only.
 
+#![cfg(unix)]
+
 pub mod api;
 pub mod cli;
 pub mod config;
