@@ -24,9 +24,9 @@ pub enum ErrorKind {
     Unavailable,
     /// A deadline passed.
     TimedOut,
-    /// Somebody asked for it to stop.
+    /// It was asked to stop.
     Cancelled,
-    /// The server died or the machine stopped in mid-run.
+    /// The server or the machine stopped during the run.
     Interrupted,
     /// The task ran and failed.
     Failed,
@@ -44,7 +44,7 @@ impl ErrorKind {
     }
 }
 
-/// What a failure says to the caller beside its message.
+/// What a failure has for the caller beside its message.
 pub trait Fault: std::error::Error {
     /// Returns the sort of failure.
     fn kind(&self) -> ErrorKind;
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_leaves_out_what_has_no_value() {
+    fn a_problem_leaves_out_absent_fields() {
         let json = serde_json::to_value(Problem::new(ErrorKind::Busy, "full")).expect("serialises");
         assert_eq!(
             json,

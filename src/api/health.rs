@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 /// What to try out beside looking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(inline)]
 pub enum Probe {
     /// Nothing: only look.
     #[default]
@@ -18,10 +17,9 @@ pub enum Probe {
 }
 
 /// Arguments of `check_health`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 pub struct CheckHealth {
     /// What to try out beside looking. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
 }
 
@@ -30,7 +28,6 @@ pub struct CheckHealth {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-#[schemars(inline)]
 pub enum HealthStatus {
     /// As it should be.
     Ok,
@@ -44,7 +41,6 @@ pub enum HealthStatus {
 
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
 pub struct Check {
     /// What was checked.
     pub name: String,

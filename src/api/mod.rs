@@ -1,9 +1,9 @@
-//! The tools' arguments and results, and the face that answers them.
+//! The tools' arguments and results, and the interface that answers them.
 //!
 //! A leaf: plain data with serde and schemars, whose doc comments *are* the schema text that hosts and models read.
 //! The server decodes into these types and encodes from them, the orchestrator implements [`Tools`] over them, the
 //! command line builds its flags from their schemas. Limits are not checked here: numbers are as wide as JSON's, so that
-//! whoever checks a range can name the argument, the value and what is allowed.
+//! the check of a range can name the argument, the value and what is allowed.
 
 mod call;
 mod health;

@@ -5,10 +5,9 @@ use crate::model::PoolName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How much of each row to tell.
+/// How much of each row to show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(inline)]
 pub enum Detail {
     /// What is needed to decide.
     #[default]
@@ -18,23 +17,20 @@ pub enum Detail {
 }
 
 /// Arguments of `list_pools`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct ListPools {
     /// Names of the pools to list. Default: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolName>,
-    /// How much of each pool to tell. Default: summary.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How much of each pool to show. Default: summary.
     pub detail: Option<Detail>,
     /// The `cursor` of the answer before, for the next page. Default: the first page.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
 
 /// Whether a pool can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(inline)]
 pub enum Health {
     /// Its worker answers.
     Healthy,
@@ -48,7 +44,6 @@ pub enum Health {
 
 /// One pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
 pub struct PoolRow {
     /// The pool's name.
     pub name: PoolName,
@@ -102,30 +97,25 @@ pub struct ListPoolsResult {
 }
 
 /// Arguments of `set_pool`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 pub struct SetPool {
     /// The pool to make or change: 1 to 64 of a-z 0-9 _ . -, beginning with a letter or digit.
     pub name: PoolName,
     /// The worker kind, one that the config defines. Default: as it is; needed for a new pool.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
     /// How many tasks it runs at once, 1 to 10000. Default: as it is; needed for a new pool.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_workers: Option<i64>,
     /// Its labels, all of them. Default: as they are; none for a new pool.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
     /// Whether it takes nothing new and only ends what runs. Default: as it is; false for a new pool.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draining: Option<bool>,
 }
 
 /// Arguments of `close_pool`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 pub struct ClosePool {
     /// The pool to close: it takes nothing new, what runs may end, what has not ended after the grace is stopped.
     pub name: PoolName,
     /// How long what runs may take to end, in seconds, 0 to 30. Default: 10.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_s: Option<f64>,
 }

@@ -7,28 +7,24 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Arguments of `list_repos`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct ListRepos {
     /// Globs over repository names and paths, such as `web-*`; any may match. Default: all.
-    #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "match")]
     pub matching: Vec<String>,
     /// Only repositories with all of these tracked files; globs such as `Cargo.toml` or `**/*.tf`. Default: any.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub has_file: Vec<String>,
     /// Only repositories whose tracked files hold this text; a regular expression. Default: any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grep: Option<String>,
     /// Only repositories with (true) or without (false) uncommitted changes. Default: both.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dirty: Option<bool>,
     /// The `cursor` of the answer before, for the next page. Default: the first page.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
 
 /// One repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
 pub struct RepoRow {
     /// The canonical absolute path.
     pub repo: String,
@@ -37,7 +33,7 @@ pub struct RepoRow {
     /// The branch that is checked out; absent where HEAD is detached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// The branch that new work starts from by custom, where one can be told.
+    /// The branch that new work starts from by custom, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_branch: Option<String>,
     /// How many files are changed, staged, in conflict or new.
@@ -70,7 +66,6 @@ pub struct ListReposResult {
 /// How changes are applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(inline)]
 pub enum ApplyHow {
     /// Uncommitted, into the files of the working copy.
     #[default]
@@ -82,38 +77,35 @@ pub enum ApplyHow {
 }
 
 /// Arguments of `apply_changes`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 pub struct ApplyChanges {
     /// The workflow whose changes to apply.
     pub workflow_id: WorkflowId,
     /// The items: indexes from 0, or repository names or paths. Default: all that changed something, passed `verify` and
     /// are not applied yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub items: Vec<ItemSelector>,
     /// How to apply them. Default: working_copy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub how: Option<ApplyHow>,
     /// Only report what would happen. Default: false.
-    #[serde(default, skip_serializing_if = "super::is_false")]
+    #[serde(default)]
     pub check_only: bool,
     /// Also items that failed `verify` or had none to pass. Default: false.
-    #[serde(default, skip_serializing_if = "super::is_false")]
+    #[serde(default)]
     pub allow_unverified: bool,
     /// Also items with risks of these kinds, as the items' `risks` name them. Default: none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub allow_risks: Vec<RiskKind>,
     /// Undo earlier applies instead, the latest first: the `undo` values of an earlier answer or of the items. Goes with
     /// workflow_id alone. Default: none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub undo: Vec<String>,
     /// The `cursor` of the answer before, for the rows that did not fit into it; applies nothing. Default: the first rows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
 
 /// What became of one item's change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
 pub struct Applied {
     /// The item's place in the workflow, from 0.
     pub item: ItemIndex,
@@ -161,31 +153,26 @@ pub struct ApplyChangesResult {
 }
 
 /// Arguments of `clean_worktrees`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct CleanWorktrees {
     /// The workflow whose worktrees to remove. Default: all workflows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow_id: Option<WorkflowId>,
     /// Only what ended longer ago than this, such as `7d` or `12h`, or before an RFC 3339 instant. Default: any age.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub older_than: Option<String>,
     /// The items of the workflow: indexes from 0, or repository names or paths. Default: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemSelector>,
     /// Only report what would be removed. Default: true; give false to remove.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
     /// Also worktrees whose changes were never applied; a ref keeps them. Default: false.
-    #[serde(default, skip_serializing_if = "super::is_false")]
+    #[serde(default)]
     pub include_unapplied: bool,
     /// The `cursor` of the answer before, to go on after its last worktree. Default: from the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
 
 /// A worktree that was or would be removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
 pub struct RemovedWorktree {
     /// The workflow it belongs to; absent where no record of it is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,7 +194,6 @@ pub struct RemovedWorktree {
 
 /// A worktree that stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
 pub struct KeptWorktree {
     /// The workflow it belongs to; absent where no record of it is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]

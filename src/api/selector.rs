@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 /// An item of a workflow as a caller names it: by its place or by its repository.
 ///
-/// On the wire a string or a whole number; the schema says string, since unions are taken badly by some hosts.
+/// On the wire a string or a whole number; the schema has string, since some hosts refuse unions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ItemSelector {
     /// The place in the workflow, from 0.

@@ -120,7 +120,7 @@ starters! {
     /// What a person's interrupt of this call does to the run. Default: cancel (it can be resumed).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     on_interrupt: Option<OnInterrupt>,
-    /// How long to wait for the end, in seconds; then the run goes on and get_workflow tells more. Default: 20.
+    /// How long to wait for the end, in seconds; then the run goes on; follow it with get_workflow. Default: 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wait_s: Option<f64>,
     /// Only plan, start nothing; resume_workflow starts exactly this plan. Default: false.
@@ -135,7 +135,6 @@ starters! {
 /// Which server runs a workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(inline)]
 pub enum Owner {
     /// This one.
     This,
@@ -147,7 +146,6 @@ pub enum Owner {
 
 /// Items that failed for the same cause in the same step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
 pub struct Failure {
     /// The normalised cause; give it to resume_workflow in `causes`.
     pub cause: String,
@@ -157,7 +155,7 @@ pub struct Failure {
     pub count: u64,
     /// Their indexes, the first of them where there are many.
     pub items: Vec<ItemIndex>,
-    /// What one of them wrote or said.
+    /// A line that one of them wrote.
     pub example: String,
     /// Whether running them again unchanged may help.
     pub retryable: bool,
@@ -167,7 +165,6 @@ pub struct Failure {
 
 /// A pool that could have taken the task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
 pub struct Candidate {
     /// The pool.
     pub name: PoolName,
@@ -183,7 +180,6 @@ pub struct Candidate {
 
 /// A pool that could not have taken the task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
 pub struct Excluded {
     /// The pool.
     pub name: PoolName,
@@ -193,7 +189,6 @@ pub struct Excluded {
 
 /// Why a task went to the pool it went to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
 pub struct RouteWhy {
     /// The rule that decided.
     pub rule: String,
@@ -250,7 +245,6 @@ pub struct WorkflowResult {
 
 /// One workflow of the list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
 pub struct WorkflowRow {
     /// The workflow's id.
     pub workflow_id: WorkflowId,
@@ -279,7 +273,6 @@ pub struct WorkflowList {
 /// What to wait for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(inline)]
 pub enum WaitFor {
     /// The end.
     #[default]
@@ -291,41 +284,31 @@ pub enum WaitFor {
 }
 
 /// Arguments of `get_workflow`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct GetWorkflow {
     /// The workflow. Default: none; then the answer lists workflows, the newest first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow_id: Option<WorkflowId>,
     /// For the list: only workflows on this repository, a path or a name. Default: any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repo: Option<String>,
     /// For the list: only workflows that stand there. Default: any.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<WorkflowStatus>,
     /// For the list: only workflows started since then, an RFC 3339 instant or an age such as `7d`. Default: any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
     /// Only these items: indexes from 0, or repository names or paths. Default: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemSelector>,
     /// Only items in these states. Default: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<ItemState>,
-    /// How much of each item to tell. Default: summary.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How much of each item to show. Default: summary.
     pub detail: Option<Detail>,
     /// What to wait for, where `wait_s` is given. Default: done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_for: Option<WaitFor>,
     /// With `wait_for` change or failure: the `revision` you know, so that only what is newer counts. Default: the present
     /// one for a change, any failure.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<i64>,
     /// How long to wait, in seconds. Default: 0, or 20 with `wait_for` or `after`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_s: Option<f64>,
     /// The `cursor` of the answer before, for the next page. Default: the first page.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
 
@@ -368,7 +351,6 @@ impl JsonSchema for GetWorkflowResult {
 /// What an attempt left to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(inline)]
 pub enum Stream {
     /// What the program wrote to stdout.
     Stdout,
@@ -376,7 +358,7 @@ pub enum Stream {
     Stderr,
     /// The worker's answer, where its kind has one.
     Final,
-    /// What the worker told of itself, one JSON object per line.
+    /// The worker's events, one JSON object per line.
     Events,
     /// The change it made.
     Diff,
@@ -387,27 +369,22 @@ pub enum Stream {
 }
 
 /// Arguments of `read_output`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 pub struct ReadOutput {
     /// The workflow.
     pub workflow_id: WorkflowId,
     /// The item: an index from 0, or a repository name or path. Default: the only item.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<ItemSelector>,
     /// What to read. Default: the stream that explains the item's status.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Stream>,
     /// Which try, from 1. Default: the last one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i64>,
     /// Where to begin, in bytes from the stream's start. Default: 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<i64>,
     /// The most bytes to read, 1 to 7000. Default: 7000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<i64>,
     /// Read the last `max_bytes` instead of the first. Default: false.
-    #[serde(default, skip_serializing_if = "super::is_false")]
+    #[serde(default)]
     pub tail: bool,
 }
 
@@ -432,22 +409,20 @@ pub struct ReadOutputResult {
 }
 
 /// Arguments of `cancel_workflow`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 pub struct CancelWorkflow {
     /// The workflow.
     pub workflow_id: WorkflowId,
     /// Only these items: indexes from 0, or repository names or paths. Default: all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub items: Vec<ItemSelector>,
     /// How long programs may take to end before they are killed, in seconds, 0 to 30. Default: the config's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_s: Option<f64>,
 }
 
 /// Where a resumed item works.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(inline)]
 pub enum ResumeFrom {
     /// Where it worked before, on what it left there.
     #[default]
@@ -467,7 +442,7 @@ pub struct ResumeWorkflow {
     /// Only these items: indexes from 0, or repository names or paths. Default: all that `only` lets through.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemSelector>,
-    /// Only items that failed for these causes, as `failures` tells them. Default: any.
+    /// Only items that failed for these causes, as in `failures`. Default: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
     /// What to do better, added to the task beside the earlier failure. Default: none.
@@ -482,7 +457,7 @@ pub struct ResumeWorkflow {
     /// The longest one attempt may take, in seconds. Default: as the workflow was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<f64>,
-    /// How long to wait for the end, in seconds; then the run goes on and get_workflow tells more. Default: 20.
+    /// How long to wait for the end, in seconds; then the run goes on; follow it with get_workflow. Default: 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_s: Option<f64>,
 }
@@ -510,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_and_one_workflow_are_told_apart() {
+    fn the_list_and_one_workflow_are_distinct() {
         let list = GetWorkflowResult::List(WorkflowList {
             workflows: vec![],
             cursor: None,

@@ -1,6 +1,6 @@
 //! The arguments of the program.
 
-use super::call::Call;
+use super::client::Call;
 use super::{exit, flags};
 use crate::config::Overrides;
 use crate::model::MemoryId;
@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What to do.
+/// What the program is to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Invocation {
     /// Speak MCP on stdio.
@@ -26,7 +26,7 @@ pub enum Invocation {
 ///
 /// # Errors
 ///
-/// What clap has to say: a refusal with its exit status, or the help that was asked for.
+/// clap's refusal with its exit status, or the help that was asked for.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
     let overrides = overrides(&matches);
@@ -34,7 +34,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, cla
         Some(("call", matches)) => {
             let (tool, matches) = matches
                 .subcommand()
-                .expect("clap demands a tool after `call`");
+                .expect("clap requires a tool after `call`");
             let spec = tools::find(tool).expect("clap takes known tools only");
             let call = flags::call(spec, matches)?;
             Ok(Invocation::Call(overrides, Box::new(call)))
@@ -43,7 +43,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, cla
             let id = matches.get_one::<MemoryId>("id");
             Ok(Invocation::Forget(
                 overrides,
-                *id.expect("clap demands an id"),
+                *id.expect("clap requires an id"),
             ))
         }
         Some(("schemas", matches)) => Ok(Invocation::Schemas(
@@ -73,13 +73,13 @@ fn command() -> Command {
     Command::new("mahavishnu")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
-        .after_help("Without a command it serves MCP on stdin and stdout, as an agent host wants it.")
+        .after_help("Without a command it serves MCP on stdin and stdout, as an agent host expects.")
         .arg(
             global("config", "FILE", "The config file [env: MAHAVISHNU_CONFIG]")
                 .value_parser(value_parser!(PathBuf)),
         )
         .arg(
-            global("state-dir", "DIR", "Where the state lives [env: MAHAVISHNU_STATE_DIR]")
+            global("state-dir", "DIR", "The state folder [env: MAHAVISHNU_STATE_DIR]")
                 .value_parser(value_parser!(PathBuf)),
         )
         .arg(

@@ -15,7 +15,7 @@ const TICK: Duration = Duration::from_millis(120);
 pub(super) struct Bar(ProgressBar);
 
 impl Bar {
-    /// Returns a bar for the call of `tool`; it is seen only on a terminal.
+    /// Returns a bar for the call of `tool`; it is drawn only on a terminal.
     pub(super) fn of(tool: &str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(spinner());

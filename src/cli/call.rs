@@ -2,11 +2,10 @@
 
 use super::CliError;
 use super::bar::Bar;
-use super::client::{self, NoAnswer, OwnRun};
+use super::client::{self, Call, NoAnswer, OwnRun};
 use super::exit::Outcome;
 use super::server::{RunningServer, ServerProgram};
 use crate::shutdown::Signals;
-use rmcp::model::JsonObject;
 use serde_json::Value;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::pin::pin;
@@ -14,26 +13,6 @@ use std::time::Duration;
 
 /// How long after an interrupt the answer of the call in flight may take; the server flushes answers for 2.5 s.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
-
-/// How far to follow what a call started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Follow {
-    /// Until its workflow is done.
-    ToTheEnd,
-    /// Not beyond the first answer.
-    FirstAnswer,
-}
-
-/// One call.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Call {
-    /// The tool.
-    pub tool: &'static str,
-    /// Its arguments.
-    pub arguments: JsonObject,
-    /// How far to follow what it starts.
-    pub follow: Follow,
-}
 
 /// Makes the call with a server of its own and prints the answer to stdout. Returns the exit status.
 ///

@@ -1,7 +1,6 @@
 //! The MCP client of `mahavishnu call`: greets the server, calls a tool, follows what it started.
 
 use super::bar::Bar;
-use super::call::{Call, Follow};
 use parking_lot::Mutex;
 use rmcp::model::{CallToolRequestParams, CallToolResult, JsonObject};
 use rmcp::service::{ClientInitializeError, RoleClient, RunningService};
@@ -12,6 +11,26 @@ use tokio::process::{ChildStdin, ChildStdout};
 
 /// How long one `get_workflow` waits while a run is followed; the server caps it as it does for any host.
 const FOLLOW_WAIT_S: u32 = 600;
+
+/// How far to follow what a call started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// Until its workflow is done.
+    ToTheEnd,
+    /// Not beyond the first answer.
+    FirstAnswer,
+}
+
+/// One call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The tool.
+    pub tool: &'static str,
+    /// Its arguments.
+    pub arguments: JsonObject,
+    /// How far to follow what it starts.
+    pub follow: Follow,
+}
 
 /// Why there is no answer.
 #[derive(Debug)]

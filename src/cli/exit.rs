@@ -3,10 +3,10 @@
 use crate::error::ErrorKind;
 use serde_json::Value;
 
-/// What the help says of it.
+/// The list of statuses in the help.
 pub(super) const HELP: &str = "\
 Exit status: 0 done, 1 the work failed or part of it did, 2 bad arguments, 3 not possible now, 4 not done yet, \
-5 a defect or no server, 130 interrupted.";
+5 a defect or no server, 130 interrupted by Ctrl-C or a signal (resume_workflow goes on).";
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! A tool's arguments as flags, made from its schema.
 
-use super::call::{Call, Follow};
+use super::client::{Call, Follow};
 use crate::server::tools::{self, ToolSpec};
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};

@@ -10,7 +10,7 @@ use std::io::Write;
 /// The exit status where there never was such a memory.
 const NO_SUCH_MEMORY: u8 = 1;
 
-/// Removes a memory for good and says so on stdout. Returns the exit status.
+/// Removes a memory for good and reports it on stdout. Returns the exit status.
 ///
 /// # Errors
 ///
@@ -27,13 +27,13 @@ pub async fn run(config: &StoreConfig, id: MemoryId) -> Result<u8, Problem> {
         );
         return Ok(NO_SUCH_MEMORY);
     };
-    // Where stdout is closed nobody wants to know.
-    let _ = std::io::stdout().write_all(told(id, &forgotten).as_bytes());
+    // The work is done; a closed stdout leaves nowhere to report it to.
+    let _ = std::io::stdout().write_all(report(id, &forgotten).as_bytes());
     Ok(0)
 }
 
-/// Returns what a person is told.
-fn told(id: MemoryId, forgotten: &Forgotten) -> String {
+/// Returns the report for a person.
+fn report(id: MemoryId, forgotten: &Forgotten) -> String {
     let mut text = if forgotten.before {
         format!("{id} was forgotten before.\n")
     } else {

@@ -16,7 +16,7 @@ mod sections;
 mod server;
 
 pub use args::{Invocation, parse};
-pub use call::Call;
+pub use client::{Call, Follow};
 pub use complain::complain;
 pub use schemas::{SchemasError, write as write_schemas};
 pub use sections::with_section;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// The README's tables: between `<!-- NAME:begin -->` and `<!-- NAME:end -->` stands what the function returns.
+/// The README's tables: between `<!-- NAME:begin -->` and `<!-- NAME:end -->` is the function's result.
 const TABLES: [(&str, Table); 2] = [("tools", tools_table), ("redaction", rules_table)];
 type Table = fn() -> String;
 
@@ -108,10 +108,7 @@ mod tests {
         for (name, text) in files() {
             let path = root.join("schemas").join(&name);
             let stored = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(
-                stored == text,
-                "schemas/{name} is not what the code says: {UPDATE}"
-            );
+            assert!(stored == text, "schemas/{name} is out of date: {UPDATE}");
         }
         let mut stored: Vec<_> = std::fs::read_dir(root.join("schemas"))
             .expect("schemas/ is there")
@@ -129,7 +126,7 @@ mod tests {
         let readme = std::fs::read_to_string(root.join("README.md")).expect("a README");
         assert!(
             with_tables(&readme).is_ok_and(|new| new == readme),
-            "a table of the README is not what the code says: {UPDATE}"
+            "a table of the README is out of date: {UPDATE}"
         );
     }
 

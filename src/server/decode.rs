@@ -1,7 +1,6 @@
 //! Decoding: from what a host sent to a tool's arguments, or to a refusal with what to write instead.
 
 use super::coerce;
-use super::tools::ToolSpec;
 use crate::error::{Problem, nearest};
 use crate::text;
 use rmcp::ErrorData;
@@ -47,16 +46,16 @@ fn wrong_call(what: &str) -> ErrorData {
     ErrorData::invalid_params(message, None)
 }
 
-/// Reads the arguments of `spec`. Null counts as absent.
+/// Reads the arguments of `tool`, whose schema is `schema`. Null counts as absent.
 ///
 /// # Errors
 ///
 /// The refusal of one argument: unknown, missing or of a wrong type.
 pub(super) fn arguments<T: DeserializeOwned>(
-    spec: &ToolSpec,
+    tool: &str,
+    schema: &JsonObject,
     mut arguments: JsonObject,
 ) -> Result<T, Problem> {
-    let schema = spec.input();
     let properties = schema
         .get("properties")
         .and_then(Value::as_object)
@@ -66,7 +65,7 @@ pub(super) fn arguments<T: DeserializeOwned>(
         .keys()
         .find(|name| !properties.contains_key(*name))
     {
-        return Err(unknown(spec.name, name, properties));
+        return Err(unknown(tool, name, properties));
     }
     coerce::arguments(&mut arguments, properties);
     let required = schema.get("required").and_then(Value::as_array);
@@ -91,11 +90,11 @@ pub(super) fn arguments<T: DeserializeOwned>(
 }
 
 /// Adds the argument's description to a refusal without a hint.
-pub(super) fn explained(spec: &ToolSpec, problem: Problem) -> Problem {
+pub(super) fn explained(schema: &JsonObject, problem: Problem) -> Problem {
     let meaning = match (&problem.field, &problem.hint) {
         (Some(field), None) => {
             let name = field.split(['.', '[']).next().unwrap_or_default();
-            let properties = spec.input().get("properties");
+            let properties = schema.get("properties");
             properties.and_then(|properties| properties.get(name))
         }
         _ => None,
@@ -220,7 +219,8 @@ mod tests {
         let Value::Object(object) = value else {
             panic!("an object")
         };
-        arguments(tools::find(tool).expect("a tool"), object)
+        let schema = tools::find(tool).expect("a tool").input();
+        arguments(tool, schema, object)
     }
 
     #[test]

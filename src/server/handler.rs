@@ -296,7 +296,7 @@ impl ServerHandler for McpServer {
     }
 }
 
-/// Returns the lifetime, in milliseconds, and the scope of a list that never changes; only the new era knows of them.
+/// Returns the lifetime, in milliseconds, and the scope of a list that never changes; only the new era has them.
 fn cache_hints(context: &RequestContext<RoleServer>) -> (Option<u64>, Option<CacheScope>) {
     let is_new_era = context
         .protocol_version()

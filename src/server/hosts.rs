@@ -6,12 +6,12 @@ use std::time::Duration;
 /// The name under which `mahavishnu call` presents itself.
 pub const CLI_CLIENT: &str = "mahavishnu-call";
 
-/// Hosts that were measured to wait longer than [`Caller::DEFAULT_WAIT_CAP`], by `clientInfo.name`, each with its limit
-/// less a margin for the answer's way.
+/// Hosts that wait longer than [`Caller::DEFAULT_WAIT_CAP`], by `clientInfo.name`, each with its measured
+/// limit less a margin for the answer's way.
 ///
-/// Measured 2026-11-24, with no limit set by the user and a server that says nothing: Codex 0.169.0 gives up after
+/// Measured 2026-11-24, with no limit set by the user and a server that sends nothing: Codex 0.169.0 gives up after
 /// 300 s, Gemini CLI 0.61.0 after 600 s; Claude Code 2.1.331 still waited after 840 s, when the measurement ended. A
-/// user may set a lower limit, of which the server is not told: then the call is taken back and the run goes on. The
+/// user may set a lower limit, which the server cannot see: then the call is cancelled and the run goes on. The
 /// Inspector 2.12.0 gives up after 60 s, which the default is below.
 const PATIENT: [(&str, Duration); 4] = [
     ("claude-code", Duration::from_secs(810)),

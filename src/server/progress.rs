@@ -63,7 +63,7 @@ fn notification(token: ProgressToken, value: f64, progress: Progress) -> Progres
     }
 }
 
-/// Makes values that rise with every notification, as the protocol demands, and never pass the total.
+/// Makes values that rise with every notification, as the protocol requires, and never pass the total.
 ///
 /// While no further step is done, each value goes a quarter of the way to the next step.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
-//! Resources: what the tools tell of one pool, workflow, output or memory, read by its URI.
+//! Resources: one pool, workflow, output or memory, read by its URI.
 //!
-//! Every read is a call of a tool, so that a resource and the tool can never differ. Not responsible for changes:
-//! whoever wants to hear of them waits with `get_workflow`.
+//! Every read is a call of a tool, so that a resource and the tool can never differ. Not responsible for notifications of
+//! changes: `get_workflow` waits for them.
 
 use crate::api::{
     Caller, CrossPoolSearch, Detail, GetWorkflow, Hit, ItemSelector, ListPools, PoolRow,
@@ -26,26 +26,26 @@ const MAX_TEXT_BYTES: usize = 32_000;
 /// The most bytes that `read_output` reads at once.
 const PAGE_BYTES: usize = 7_000;
 
-/// What the URIs look like: template, name, title, description, MIME type.
+/// The forms of the URIs: template, name, title, description, MIME type.
 const TEMPLATES: [[&str; 5]; 4] = [
     [
         "pool://{name}",
         "pool",
         "A pool",
-        "The pool's slots, load, health and figures, as list_pools tells them in full.",
+        "The pool's slots, load, health and figures, as in list_pools with detail full.",
         JSON,
     ],
     [
         "workflow://{workflow_id}",
         "workflow",
         "A workflow",
-        "The workflow's status, counts, failures and items, as get_workflow tells them.",
+        "The workflow's status, counts, failures and items, as in get_workflow.",
         JSON,
     ],
     [
         "workflow://{workflow_id}/items/{item}/output",
         "output",
-        "What an item wrote",
+        "The output of an item",
         "The stream that explains the item's status, up to 32,000 bytes from its beginning; read_output has the rest.",
         TEXT,
     ],
@@ -53,7 +53,7 @@ const TEMPLATES: [[&str; 5]; 4] = [
         "memory://{id}",
         "memory",
         "A memory",
-        "A memory with its full text and its origin, as cross_pool_search tells it.",
+        "A memory with its full text and its origin, as in cross_pool_search.",
         JSON,
     ],
 ];
@@ -111,7 +111,7 @@ pub(super) async fn list(
         ..ListPools::default()
     };
     let page = tools.list_pools(asked, caller).await;
-    let page = page.map_err(|problem| ErrorData::internal_error(told(&problem), None))?;
+    let page = page.map_err(|problem| ErrorData::internal_error(with_hint(&problem), None))?;
     let resource = |row: &PoolRow| {
         Resource::new(format!("pool://{}", row.name), row.name.as_str())
             .with_title(format!("Pool {}", row.name))
@@ -152,16 +152,16 @@ pub(super) async fn read(
         Ok((text, mime)) => Ok(ReadResourceResult::new(vec![
             ResourceContents::text(text, uri).with_mime_type(mime),
         ])),
-        // What a tool refuses here can only be the name, for nothing else was asked.
+        // The name is all that was given, so that it is what was refused.
         Err(problem)
             if matches!(
                 problem.kind,
                 ErrorKind::NotFound | ErrorKind::InvalidArgument
             ) =>
         {
-            Err(ErrorData::resource_not_found(told(&problem), data()))
+            Err(ErrorData::resource_not_found(with_hint(&problem), data()))
         }
-        Err(problem) => Err(ErrorData::internal_error(told(&problem), data())),
+        Err(problem) => Err(ErrorData::internal_error(with_hint(&problem), data())),
     }
 }
 
@@ -254,8 +254,8 @@ async fn memory(tools: &dyn Tools, id: String, caller: &Caller) -> Result<Conten
     }
 }
 
-/// Returns the problem with its next step: hosts show a protocol error's message only.
-fn told(problem: &Problem) -> String {
+/// Returns the problem's message with its next step: hosts show nothing else of a protocol error.
+fn with_hint(problem: &Problem) -> String {
     match &problem.hint {
         Some(hint) => format!("{}; {hint}", problem.message),
         None => problem.message.clone(),

@@ -18,7 +18,7 @@ struct Added {
     truncated: bool,
     /// Why the call was refused or failed; nothing else is there then.
     error: Problem,
-    /// What could not be told before, such as a run that was interrupted.
+    /// What could not be reported before, such as a run that was interrupted.
     notices: Vec<String>,
 }
 
@@ -92,7 +92,7 @@ fn make_portable(schema: &mut Schema) {
 /// Returns whether a default is what absence means in any case.
 fn is_empty(default: &Value) -> bool {
     match default {
-        Value::Null => true,
+        Value::Null | Value::Bool(false) => true,
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         _ => false,

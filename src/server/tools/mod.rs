@@ -22,14 +22,14 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_tool_tells_what_hosts_ask_for() {
+    fn every_tool_has_what_hosts_ask_for() {
         let mut names = HashSet::new();
         for spec in all() {
             let tool = spec.tool();
             let name = spec.name;
-            assert!(names.insert(name), "{name} is there twice");
+            assert!(names.insert(name), "{name} is a duplicate");
             assert!(!spec.title.is_empty() && spec.title.len() < 60, "{name}");
-            assert!(spec.description.len() > 40, "{name}: say what it does");
+            assert!(spec.description.len() > 40, "{name}: describe it");
             assert!(spec.search_hint.len() > 10, "{name}");
             let annotations = tool.annotations.expect("annotations");
             assert!(annotations.title.is_some(), "{name}");
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn every_schema_is_one_that_all_hosts_take() {
+    fn every_schema_is_portable() {
         for spec in all() {
             check(spec.name, &Value::Object(spec.input().clone()));
             check(spec.name, &Value::Object(spec.output().clone()));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn every_optional_argument_tells_its_default() {
+    fn every_optional_argument_names_its_default() {
         for spec in all() {
             let required: Vec<_> = spec
                 .input()
@@ -106,9 +106,9 @@ mod tests {
             let properties = spec.input()["properties"].as_object().expect("an object");
             for (name, property) in properties {
                 let text = property["description"].as_str().expect("described");
-                let tells = text.contains("Default:") || text.contains("Either this or");
+                let has_default = text.contains("Default:") || text.contains("Either this or");
                 let is_required = required.iter().any(|required| *required == name);
-                assert!(tells || is_required, "{}.{name}: {text}", spec.name);
+                assert!(has_default || is_required, "{}.{name}: {text}", spec.name);
             }
         }
     }

@@ -15,17 +15,17 @@ use std::sync::{Arc, LazyLock};
 /// What calling a tool can do to the world; shown to hosts as annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Only looks.
+    /// Only reads.
     Reads,
-    /// Only looks, also at what is outside this machine.
+    /// Only reads, also outside this machine.
     ReadsOutside,
-    /// Adds or sets something of our own; the same call again changes nothing more.
+    /// Adds or sets something of the server's own; the same call again changes nothing more.
     Sets,
     /// The same, also outside this machine.
     SetsOutside,
     /// May end or overwrite something; the same call again changes nothing more.
     Destroys,
-    /// Runs what the caller says, wherever that leads.
+    /// Runs programs that the caller names, with any effect.
     Runs,
 }
 
@@ -107,9 +107,10 @@ impl ToolSpec {
             output: LazyLock::new(|| Arc::new(schema::output::<R>())),
             handler: Box::new(move |spec, tools, arguments, caller| {
                 Box::pin(async move {
-                    let arguments = decode::arguments(spec, arguments)?;
+                    let arguments = decode::arguments(spec.name, &spec.input, arguments)?;
                     let result = method(tools, arguments, caller).await;
-                    let result = result.map_err(|problem| decode::explained(spec, problem))?;
+                    let result =
+                        result.map_err(|problem| decode::explained(&spec.input, problem))?;
                     serde_json::to_value(&result).map_err(|error| {
                         Problem::new(ErrorKind::Internal, format!("encode the answer: {error}"))
                     })
