@@ -187,7 +187,7 @@ fn inspector_lists_and_calls(era: &str) {
 }
 
 #[test]
-fn the_official_sdk_lists_calls_watches_gives_up_and_cancels() {
+fn the_official_sdk_calls_watches_and_cancels() {
     let Some(clients) = clients() else { return };
     let home = Home::new();
     let repos = home.many_repos(5);

@@ -19,7 +19,6 @@ const TO_THIN: &[&str] = &[
     "orchestrator/engine/mod.rs",
     "process/guardian/mod.rs",
     "repo/mod.rs",
-    "server/tools/mod.rs",
     "store/mod.rs",
     "worker/mod.rs",
 ];

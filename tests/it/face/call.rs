@@ -1,7 +1,7 @@
 //! `mahavishnu call` with the real server behind it.
 
 use super::*;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 #[track_caller]
 fn call(home: &Home, args: &[&str]) -> Output {
@@ -25,7 +25,7 @@ fn world() -> Home {
 }
 
 #[test]
-fn flags_of_the_schema_reach_the_tool_and_the_answer_is_one_line_of_json() {
+fn flags_reach_the_tool_and_answers_are_one_line() {
     let home = world();
     let args = [
         "execute_workflow_parallel",
@@ -75,7 +75,7 @@ fn a_run_without_a_wait_is_followed_to_its_end() {
     command
         .args(["call", "route_least_loaded", "--repo", "r0", "--", "cat"])
         .arg(pipe)
-        .stdout(std::process::Stdio::piped());
+        .stdout(Stdio::piped());
     let child = command.spawn().expect("it runs");
     drop(hold.running());
     let output = child.wait_with_output().expect("it ends");
@@ -84,7 +84,7 @@ fn a_run_without_a_wait_is_followed_to_its_end() {
 }
 
 #[test]
-fn the_exit_status_says_how_it_was() {
+fn the_exit_status_follows_from_the_answer() {
     let home = world();
     let hold = Held::new(&home, "hold");
     let pipe = hold.pipe.to_str().expect("UTF-8");
@@ -124,6 +124,83 @@ fn the_exit_status_says_how_it_was() {
     let last = last.expect("an id");
     let left = json_of(&call(&home, &["get_workflow", "--workflow-id", last]));
     assert_eq!(left["status"], "interrupted", "{left:#}");
+}
+
+#[test]
+fn an_interrupted_call_can_be_resumed_as_it_says() {
+    let home = world();
+    let hold = Held::new(&home, "hold");
+    let pipe = hold.pipe.to_str().expect("UTF-8").to_owned();
+    let mut command = home.command();
+    command
+        .args([
+            "call",
+            "route_least_loaded",
+            "--repo",
+            "r0",
+            "--",
+            "cat",
+            &pipe,
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().expect("it runs");
+    let running = hold.running();
+    let sent = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(sent.expect("kill runs").success());
+    let output = child.wait_with_output().expect("it ends");
+    drop(running);
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(stderr.lines().count(), 2, "{stderr}");
+    let (_, resume) = stderr
+        .trim_end()
+        .split_once("mahavishnu call ")
+        .expect("a command");
+
+    std::fs::remove_file(&hold.pipe).expect("it is there");
+    std::fs::write(&hold.pipe, "no pipe any more").expect("it can be written");
+    let resumed = call(&home, &resume.split(' ').collect::<Vec<_>>());
+    assert_eq!(resumed.status.code(), Some(0), "{resumed:?}");
+    assert_eq!(json_of(&resumed)["status"], "succeeded");
+}
+
+#[test]
+fn undoing_succeeds_or_fails_by_what_was_undone() {
+    let home = world();
+    let work = ["sh", "-c", "echo new > added.txt"];
+    let start = [
+        "route_least_loaded",
+        "--repo",
+        "r0",
+        "--isolation",
+        "worktree",
+        "--",
+    ];
+    let done = json_of(&call(&home, &[&start[..], &work[..]].concat()));
+    let id = done["workflow_id"].as_str().expect("an id").to_owned();
+    let apply = ["apply_changes", "--workflow-id", &id];
+    let applied = call(&home, &[&apply[..], &["--allow-unverified"]].concat());
+    assert_eq!(applied.status.code(), Some(0), "{applied:?}");
+    let undo = json_of(&applied)["items"][0]["undo"]
+        .as_str()
+        .expect("an undo")
+        .to_owned();
+    let added = home.repos().join("r0/added.txt");
+
+    std::fs::write(&added, "changed since\n").expect("it can be written");
+    let undo = [&apply[..], &["--undo", &undo]].concat();
+    let refused = call(&home, &undo);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(added.exists());
+
+    std::fs::write(&added, "new\n").expect("it can be written");
+    let undone = call(&home, &undo);
+    assert_eq!(undone.status.code(), Some(0), "{undone:?}");
+    assert!(!added.exists());
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_full_queue_refuses_a_single_task_and_a_workflow_waits() {
 }
 
 #[test]
-fn a_closing_pool_lets_what_runs_end_and_takes_nothing_new() {
+fn a_closing_pool_finishes_running_tasks_and_takes_no_others() {
     let home = Home::with_config(&pools(&[("a", "max_workers = 2")]));
     home.many_repos(2);
     let hold = Held::new(&home, "hold");
@@ -112,7 +112,7 @@ fn a_closing_pool_lets_what_runs_end_and_takes_nothing_new() {
 }
 
 #[test]
-fn after_the_grace_a_closed_pool_stops_what_runs_and_what_waits_for_it() {
+fn a_closed_pool_stops_everything_after_the_grace() {
     let config = pools(&[
         ("a", "max_workers = 1\nlabels = [\"x\"]"),
         ("b", "max_workers = 1\nlabels = [\"x\"]"),
@@ -177,7 +177,7 @@ fn a_thousand_pools_are_listed_once_each_within_the_size() {
 }
 
 #[test]
-fn a_late_pool_and_a_broken_one_are_rows_that_say_so() {
+fn late_and_broken_pools_are_rows_with_their_error() {
     // Connections are taken by the system and never answered.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = silent.local_addr().expect("bound");
@@ -244,7 +244,7 @@ command = ["no-such-agent-program", "{{task}}"]
 }
 
 #[test]
-fn a_pool_whose_program_goes_and_comes_back_is_told_and_used_again() {
+fn a_pool_recovers_when_its_program_comes_back() {
     let home = Home::new();
     let agent = home.path().join("agent");
     let install = || {
@@ -266,7 +266,7 @@ fn a_pool_whose_program_goes_and_comes_back_is_told_and_used_again() {
 }
 
 #[test]
-fn a_sound_server_says_so_check_by_check() {
+fn every_check_of_a_sound_server_is_ok() {
     let home = Home::with_config(&pools(&[("a", "max_workers = 1")]));
     let mut server = Server::start(&home);
     let health = server.call("check_health", json!({})).ok();

@@ -63,7 +63,7 @@ fn assert_untouched(home: &Home, server: &mut Server) {
 }
 
 #[test]
-fn repositories_that_may_not_be_touched_are_refused_with_the_next_step() {
+fn forbidden_repositories_are_refused_with_the_next_step() {
     let (home, mut server) = world();
     let outside = home.path().join("outside");
     let spec = |path: &Path| path.to_str().expect("UTF-8").to_owned();
@@ -208,7 +208,7 @@ fn bad_arguments_of_a_start_are_refused_before_anything_starts() {
 }
 
 #[test]
-fn bad_arguments_of_the_other_tools_are_refused_the_same_way() {
+fn bad_arguments_of_the_other_tools_are_refused_alike() {
     let (home, mut server) = world();
     let nobody = "01M8ZZZZZZZZZZZZZZZZZZZZZZ";
     let cases: [(&str, Value, &str, &str, &str); 24] = [
@@ -397,7 +397,7 @@ fn bad_arguments_of_the_other_tools_are_refused_the_same_way() {
 }
 
 #[test]
-fn the_root_folder_and_home_are_no_roots_and_the_answer_says_how_to_name_some() {
+fn the_root_folder_and_home_are_refused_as_roots() {
     for folder in ["/", "home"] {
         let home = Home::new();
         let folder = home.path().join(folder);

@@ -28,7 +28,7 @@ fn read_json(server: &mut Server, uri: &str) -> Value {
 }
 
 #[test]
-fn a_resource_tells_what_the_tool_tells() {
+fn a_resource_equals_the_tools_answer() {
     for era in BOTH {
         let home = Home::with_config(&pools(&[
             ("a", "max_workers = 2"),
@@ -80,7 +80,7 @@ fn a_resource_tells_what_the_tool_tells() {
 }
 
 #[test]
-fn what_is_not_there_is_not_found_with_the_code_of_the_era() {
+fn missing_resources_have_the_code_of_the_era() {
     for (era, code) in [(Era::Initialize, -32002), (Era::Stateless, -32602)] {
         let home = Home::with_config(&pools(&[("a", "max_workers = 2")]));
         let mut server = start(&home, era);

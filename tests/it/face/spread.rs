@@ -25,7 +25,7 @@ arguments = {{ text = "{{task}}" }}
 }
 
 #[test]
-fn a_thousand_routes_at_once_land_a_hundred_on_each_of_ten_pools() {
+fn a_thousand_routes_spread_evenly_over_ten_pools() {
     let home = Home::with_config(&config());
     home.repo("r");
     let mut server = Server::start(&home);

@@ -23,7 +23,7 @@ fn answers_in_flight_are_flushed_at_the_end_of_input() {
 }
 
 #[test]
-fn a_long_call_answers_what_it_has_when_the_input_ends() {
+fn a_long_call_answers_when_the_input_ends() {
     let mut server = server();
     let long = server.begin(
         "execute_workflow_parallel",

@@ -1,6 +1,8 @@
 //! Tools with defects, hosts with defects.
 
 use super::*;
+use crate::support::HANG;
+use crate::support::processes::wait_until;
 use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -34,7 +36,7 @@ fn an_answer_is_never_too_large() {
 }
 
 #[test]
-fn what_is_no_message_is_no_harm() {
+fn lines_that_are_no_message_do_no_harm() {
     let mut server = silent(Link::Pipes, Era::Initialize);
     // Before the greeting a notification alone would end rmcp.
     server.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
@@ -56,7 +58,66 @@ fn what_is_no_message_is_no_harm() {
 }
 
 #[test]
-fn a_line_of_many_megabytes_is_dropped_and_the_next_one_read() {
+fn unparsable_requests_are_answered_with_their_id() {
+    for link in [Link::Pipes, Link::Sockets] {
+        let (mut server, _) = start(link, Era::Initialize);
+        let deep = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
+        let texts: [&[u8]; 4] = [b"\"\\ud800\"", b"\"\xff\"", deep.as_bytes(), b"1e999"];
+        for (id, text) in (500..).zip(texts) {
+            let mut line = br#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"remember","arguments":"#.to_vec();
+            line.extend_from_slice(br#"{"text":"#);
+            line.extend_from_slice(text);
+            line.extend_from_slice(format!("}}}},\"id\":{id}}}\n").as_bytes());
+            server.send_bytes(&line);
+            let error = server.response(id)["error"].clone();
+            assert_eq!(error["code"], -32700, "{error}");
+            let message = error["message"].as_str().expect("a message");
+            assert!(message.contains("UTF-8"), "{message}");
+        }
+        server.send_bytes(b"{\"jsonrpc\":\"2.0\",\"id\":1.5,\"method\":\"ping\"}\n{no JSON\n");
+        let null = |server: &mut Server| {
+            let notes = server.notifications().iter();
+            notes
+                .filter(|note| note.get("id") == Some(&Value::Null))
+                .count()
+        };
+        assert!(
+            wait_until(HANG, || null(&mut server) == 2),
+            "{:?}",
+            server.notifications()
+        );
+        assert_eq!(server.call("list_pools", json!({})).ok()["total"], 0);
+    }
+}
+
+#[test]
+fn a_call_of_a_wrong_shape_is_refused_with_the_right_one() {
+    let mut server = server();
+    for params in [
+        json!({"arguments": {}}),
+        json!({"name": "list_pools", "arguments": [1]}),
+    ] {
+        let error = server.request("tools/call", params)["error"].clone();
+        assert_eq!(error["code"], -32602, "{error}");
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("TOOL")),
+            "{error}"
+        );
+    }
+    let params = json!({"name": "list_pools", "arguments": "{\"cursor\": null}"});
+    let answer = server.request("tools/call", params);
+    assert_eq!(
+        answer["result"]["structuredContent"]["total"], 0,
+        "{answer}"
+    );
+    let unknown = server.request("no/such/method", json!({}))["error"].clone();
+    assert_eq!(unknown["code"], -32601, "{unknown}");
+}
+
+#[test]
+fn a_line_of_many_megabytes_is_refused_and_the_next_one_read() {
     let mut server = server();
     let before = resident_kib(server.pid());
     let call = |id: i64, text: &str| {
@@ -65,6 +126,13 @@ fn a_line_of_many_megabytes_is_dropped_and_the_next_one_read() {
     };
     for id in 100..104 {
         server.send(&call(id, &"x".repeat(20 << 20)));
+        let error = server.response(id)["error"].clone();
+        assert!(
+            error["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("4 MiB")),
+            "{error}"
+        );
     }
     assert_eq!(server.call("list_pools", json!({})).ok()["total"], 0);
     let grown = resident_kib(server.pid()).saturating_sub(before);
@@ -138,7 +206,7 @@ fn thousands_of_calls_at_once_are_answered() {
 }
 
 #[test]
-fn the_reason_of_a_cancel_reaches_the_tool_and_the_lost_answer_is_told() {
+fn a_cancel_reaches_the_tool_and_its_lost_answer_is_noticed() {
     let mut server = server();
     for (reason, expected) in [
         (

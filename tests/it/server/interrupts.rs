@@ -152,6 +152,6 @@ fn a_persons_reason_from_another_host_leaves_the_run_alone() {
 }
 
 #[test]
-fn a_run_that_is_to_be_kept_outlives_a_persons_interrupt() {
+fn on_interrupt_keep_outlives_a_persons_interrupt() {
     the_run_goes_on(CLAUDE_CODE, Some(PERSON), Some("keep"));
 }

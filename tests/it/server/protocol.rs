@@ -42,7 +42,7 @@ fn cache_hints_are_for_the_new_era_only() {
 }
 
 #[test]
-fn the_list_says_what_the_table_says() {
+fn the_list_has_what_hosts_read() {
     let (mut server, _) = start(Link::Pipes, Era::Initialize);
     let list = server.request("tools/list", json!({}))["result"]["tools"].clone();
     for tool in list.as_array().expect("tools") {
@@ -66,14 +66,14 @@ fn an_unknown_tool_is_a_protocol_error_with_the_nearest_name() {
 }
 
 #[test]
-fn bad_arguments_are_results_that_say_what_to_write() {
+fn bad_arguments_are_results_with_the_fix() {
     let mut server = server();
     let refusal = server.call("list_pools", json!({"pool": ["a"]})).error();
     assert_eq!(refusal["kind"], "invalid_argument");
     assert_eq!(refusal["field"], "pool");
     assert_eq!(refusal["hint"], "did you mean `pools`?");
     let refusal = server
-        .call("execute_workflow_parallel", json!({"repos": "a"}))
+        .call("execute_workflow_parallel", json!({"repos": {"a": 1}}))
         .error();
     assert_eq!(refusal["field"], "repos");
     let refusal = server
@@ -88,6 +88,17 @@ fn bad_arguments_are_results_that_say_what_to_write() {
         json!({"wait_for_previous": true, "cursor": null}),
     );
     assert_eq!(fine.ok()["total"], 0);
+}
+
+#[test]
+fn values_sent_as_json_texts_are_understood() {
+    let mut server = server();
+    let arguments = json!({"repos": "[\"hang\"]", "wait_s": "0.2", "dry_run": "false"});
+    let answer = server.call("execute_workflow_parallel", arguments).ok();
+    assert_eq!(answer["status"], "running");
+    let plain = json!({"repos": "2", "wait_s": 40});
+    let answer = server.call("execute_workflow_parallel", plain).ok();
+    assert_eq!(answer["status"], "succeeded", "one text is a list of one");
 }
 
 #[test]
