@@ -53,4 +53,4 @@ pub mod session_buddy;
 pub mod shutdown;
 pub mod store;
 pub mod text;
-pub mod worker;
+mod worker;

@@ -68,6 +68,18 @@ impl Allow {
         }
     }
 
+    /// Returns the names in the list; none where it permits any program.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let entries = match self {
+            Self::Any => [].as_slice(),
+            Self::Only(entries) => entries.as_slice(),
+        };
+        entries.iter().filter_map(|entry| match entry {
+            Allowed::Name(name) => Some(name.as_str()),
+            Allowed::Path(path) => path.to_str(),
+        })
+    }
+
     /// Returns the list as an error shows it.
     pub fn describe(&self) -> String {
         match self {

@@ -1,7 +1,7 @@
 //! Where another MCP server is reached.
 
 use crate::config::PeerConfig;
-use crate::process::base_env;
+use crate::process::{Reach, base_env};
 use std::ffi::OsString;
 
 /// Where another MCP server is.
@@ -40,7 +40,7 @@ impl Endpoint {
             } => {
                 let set = set.iter().map(|(name, value)| (name.into(), value.into()));
                 let set: Vec<(OsString, OsString)> = set.collect();
-                let whole = base_env(env.iter().cloned(), env_pass, &set);
+                let whole = base_env(env.iter().cloned(), Reach::Fenced, env_pass, &set);
                 Self::Stdio {
                     command: command.clone(),
                     env: whole

@@ -15,11 +15,10 @@ use crate::config::{Config, Durability as ConfiguredDurability, RootsConfig, Sto
 use crate::error::Problem;
 use crate::mcp_client::Launcher;
 use crate::model::PeerName;
-use crate::process::{self, Processes, base_env};
+use crate::process::{self, Processes, Room, SearchPath};
 use crate::repo::{Repos, Setup as ReposSetup};
 use crate::store::{Durability, Store, StoreOptions};
-use crate::worker::command::Host;
-use crate::worker::{Worker, kinds};
+use crate::worker::{Host, Worker, kinds};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -65,20 +64,18 @@ impl Orchestrator {
             guardian_program,
         } = setup;
         let store = open_store(&config.store)?;
-        let path = env
-            .iter()
-            .find(|(name, _)| name == "PATH")
-            .map(|(_, value)| value.clone())
-            .unwrap_or_default();
-        let host = Host {
-            processes: Processes::new(process::Options {
-                guardian_program,
-                hold: store.ownership_lock().ok().map(|lock| process::Hold {
-                    lock,
-                    path: store.ownership_file(),
-                }),
+        let processes = Processes::new(process::Options {
+            guardian_program,
+            hold: store.ownership_lock().ok().map(|lock| process::Hold {
+                lock,
+                path: store.ownership_file(),
             }),
-            path: path.into(),
+        });
+        let (search, asking) = SearchPath::with_login_shell(&env, home.clone(), processes.clone());
+        let host = Host {
+            processes,
+            search,
+            room: room(&config),
             log_cap_bytes: config.limits.log_cap,
             tail_bytes: config.limits.output_tail,
             env: env.clone().into(),
@@ -103,14 +100,6 @@ impl Orchestrator {
             git: "git".into(),
             env: env.clone(),
         });
-        if config
-            .workers
-            .values()
-            .any(|worker| worker.kind.is_remote())
-            && let Err(error) = process::raise_open_files(OPEN_FILES)
-        {
-            tracing::warn!(%error, "calls to other servers may run out of sockets");
-        }
         let mut peers = Peers::new(&config, env.clone(), Some(launcher));
         let workers = make_workers(&config, &host, &mut peers);
         let pools = make_pools(&config, &workers);
@@ -140,7 +129,6 @@ impl Orchestrator {
             pools: pools.clone(),
             quarantine: quarantine.clone(),
             repos: repos.clone(),
-            line_env: base_env(env, &[], &[]),
             host: host.clone(),
             limits: config.limits,
             notices: notices.clone(),
@@ -170,8 +158,23 @@ impl Orchestrator {
         core.0.memories.resume();
         let (keeper, closing) = (core.0.keeper.clone(), core.0.closing.clone());
         core.0.tasks.spawn(async move { keeper.run(closing).await });
+        if let Some(asking) = asking {
+            core.0.tasks.spawn(asking);
+        }
         Ok(core)
     }
+}
+
+/// Returns the room that the limit of open files leaves, after it was raised as far as the slots of the config need it.
+fn room(config: &Config) -> Room {
+    let slots = |remote: bool| -> u64 {
+        let pools = config.pools.iter().filter(|pool| {
+            let kind = config.workers.get(&pool.worker);
+            kind.is_some_and(|worker| worker.kind.is_remote() == remote)
+        });
+        pools.map(|pool| u64::from(pool.max_workers)).sum()
+    };
+    Room::make(slots(false), slots(true), OPEN_FILES)
 }
 
 /// Opens the store that the config names.

@@ -4,9 +4,7 @@
 //! (`PR_SET_PDEATHSIG`); this ends what they had started, and sees that all are dead. A process that cleared its
 //! environment is not found; on other systems than Linux none is.
 
-use rustix::fs::{FlockOperation, flock};
-use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The environment variable that holds the mark.
@@ -31,19 +29,13 @@ pub(super) async fn end_marked(mark: String) -> bool {
     ended.await.unwrap_or(false)
 }
 
-/// Ends the programs that dead servers left behind: those whose lock, a file in `locks`, is free.
-///
-/// Returns how many processes were killed. To be called before the items of such servers are taken for interrupted.
-pub fn end_leftovers(locks: &Path) -> usize {
-    let files = std::fs::read_dir(locks).into_iter().flatten().flatten();
-    let free = files.map(|entry| entry.path()).filter(|path| {
-        File::open(path)
-            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
-    });
-    let marks: Vec<String> = free.map(|path| mark_of(&path)).collect();
-    if marks.is_empty() {
+/// Ends the programs that dead servers left behind, each named by its lock file, and returns how many processes were
+/// killed. To be called before the items of such servers are called interrupted.
+pub fn end_leftovers(dead_servers: &[PathBuf]) -> usize {
+    if dead_servers.is_empty() {
         return 0;
     }
+    let marks: Vec<String> = dead_servers.iter().map(|path| mark_of(path)).collect();
     let found = linux::marked(&marks).len();
     if found > 0 && !end_all(&marks) {
         tracing::warn!("some programs of a server that died could not be killed");

@@ -20,6 +20,7 @@
 mod capture;
 mod channel;
 mod child;
+mod environment;
 mod error;
 pub mod guardian;
 mod job;
@@ -30,17 +31,20 @@ mod output;
 mod processes;
 mod program;
 mod run;
+mod search_path;
 mod wire;
 
 pub use child::{Child, Pipes};
+pub use environment::{Environment, ProgramEnv, Reach, base_env};
 pub use error::SpawnError;
 pub use job::{Captured, Ended, Exit, Job, StopReason, Stream};
 pub use ladder::Grace;
 pub use leftovers::end_leftovers;
-pub use open_files::raise_open_files;
+pub use open_files::Room;
 pub(crate) use output::Call;
 pub use processes::{Hold, Options, Processes};
-pub use program::{Environment, Program, base_env, find_program};
+pub use program::{Program, find_program};
+pub use search_path::{Origin, SearchPath};
 
 /// Returns whether programs that leave their process group die with the server too.
 ///

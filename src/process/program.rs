@@ -1,14 +1,10 @@
-//! A program to start: which file its name means, and which environment it gets.
+//! A program to start, and which file its name means.
 
-use super::SpawnError;
+use super::{Environment, SpawnError};
 use crate::error::nearest;
 use rustix::fs::{Access, access};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-/// Names and values, shared by all programs that get them.
-pub type Environment = Arc<[(OsString, OsString)]>;
 
 /// A program to start.
 #[derive(Debug, Clone)]
@@ -21,63 +17,6 @@ pub struct Program {
     pub cwd: PathBuf,
     /// Its whole environment; nothing is inherited.
     pub env: Environment,
-}
-
-/// The variables of the server's own environment that every program gets.
-///
-/// An allow list, so that secrets and the markers by which agent programs recognise a nested session (`CLAUDECODE` and
-/// the like) are not handed on.
-const INHERITED: &[&str] = &[
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "LANGUAGE",
-    "TZ",
-    "TMPDIR",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "CARGO_HOME",
-    "RUSTUP_HOME",
-    "GOPATH",
-    "GOROOT",
-    "JAVA_HOME",
-    "NVM_DIR",
-    "VOLTA_HOME",
-    "PYENV_ROOT",
-];
-const INHERITED_PREFIXES: &[&str] = &["LC_", "XDG_"];
-
-/// Returns the environment for a program: of `parent` what every program gets and what `pass` names, then `TERM=dumb` and
-/// `NO_COLOR=1`, then `extra`; a later value replaces an earlier one.
-pub fn base_env(
-    parent: impl IntoIterator<Item = (OsString, OsString)>,
-    pass: &[String],
-    extra: &[(OsString, OsString)],
-) -> Environment {
-    let allowed = |name: &OsStr| {
-        name.to_str().is_some_and(|name| {
-            INHERITED.contains(&name)
-                || INHERITED_PREFIXES
-                    .iter()
-                    .any(|prefix| name.starts_with(prefix))
-                || pass.iter().any(|passed| passed == name)
-        })
-    };
-    let mut env: Vec<(OsString, OsString)> = parent
-        .into_iter()
-        .filter(|(name, _)| allowed(name))
-        .collect();
-    let fixed = [("TERM", "dumb"), ("NO_COLOR", "1")].map(|(n, v)| (n.into(), v.into()));
-    for (name, value) in fixed.iter().chain(extra) {
-        match env.iter_mut().find(|(known, _)| known == name) {
-            Some(slot) => slot.1.clone_from(value),
-            None => env.push((name.clone(), value.clone())),
-        }
-    }
-    env.into()
 }
 
 /// Returns the absolute path of the program that `name` means: a path (absolute, or relative to `cwd`) where it has a
@@ -136,43 +75,6 @@ mod tests {
     use super::*;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
-
-    fn env(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
-        pairs
-            .iter()
-            .map(|(n, v)| ((*n).into(), (*v).into()))
-            .collect()
-    }
-
-    #[test]
-    fn the_environment_is_an_allow_list() {
-        let parent = env(&[
-            ("PATH", "/bin"),
-            ("LC_ALL", "C"),
-            ("XDG_RUNTIME_DIR", "/run"),
-            ("TERM", "xterm"),
-            ("CLAUDECODE", "1"),
-            ("AWS_SECRET_ACCESS_KEY", "s"),
-            ("API_KEY", "k"),
-        ]);
-        let got = base_env(
-            parent,
-            &["API_KEY".into()],
-            &env(&[("NO_COLOR", "0"), ("X", "y")]),
-        );
-        assert_eq!(
-            *got,
-            env(&[
-                ("PATH", "/bin"),
-                ("LC_ALL", "C"),
-                ("XDG_RUNTIME_DIR", "/run"),
-                ("API_KEY", "k"),
-                ("TERM", "dumb"),
-                ("NO_COLOR", "0"),
-                ("X", "y"),
-            ])
-        );
-    }
 
     #[test]
     fn a_program_is_found_by_name_path_and_nearest_name() {

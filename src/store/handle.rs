@@ -138,6 +138,12 @@ impl Store {
         self.inner.owners.my_file()
     }
 
+    /// Returns the ownership files of dead servers.
+    pub fn dead_ownership_files(&self) -> Vec<PathBuf> {
+        let owners = &self.inner.owners;
+        owners.dead().into_iter().map(|owner| owners.file(owner)).collect()
+    }
+
     /// Finishes what is queued, tidies the file and gives up the ownership lock; later calls fail.
     ///
     /// A failure to tidy is logged: the file is whole without it.

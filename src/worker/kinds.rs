@@ -1,15 +1,19 @@
 //! The registration of worker kinds: one line each.
 
 use super::Worker;
-use super::command::{CommandWorker, Host, Prompt};
+use super::command::{CommandWorker, Takes};
 use super::mcp::McpTool;
+use super::programs::{Host, Programs};
+use super::prompt::Prompt;
 use super::remote::{Remote, RemoteWorker};
-use crate::config::{PeerConfig, SessionBuddyConfig, WorkerConfig, WorkerKind};
+use crate::config::{Allow, PeerConfig, SessionBuddyConfig, WorkerConfig, WorkerKind};
 use crate::mcp_client::McpClient;
+use crate::process::Reach;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The other MCP servers that worker kinds use.
-pub trait Servers {
+pub(crate) trait Servers {
     /// What hands tasks to a Session-Buddy.
     type Buddy: Remote + 'static;
 
@@ -21,47 +25,37 @@ pub trait Servers {
 }
 
 /// Makes the worker that `config` describes, on this machine's `host`. Nothing is started or connected.
-pub fn make(
+pub(crate) fn make(
     name: &str,
     config: &WorkerConfig,
     host: &Host,
     servers: &mut impl Servers,
 ) -> Arc<dyn Worker> {
-    let host = host.clone();
+    let programs = |reach, allow: &Allow, env_pass: &[String], env: &BTreeMap<String, String>| {
+        Programs::new(host.clone(), reach, allow, env_pass, env)
+    };
     match &config.kind {
-        WorkerKind::Command(command) => {
-            let prompt = command.command.as_deref().map(Prompt::template);
-            Arc::new(CommandWorker::new(
-                host,
-                prompt,
-                true,
-                &command.allow,
-                &command.env_pass,
-                &command.env,
-            ))
-        }
-        WorkerKind::Agent(agent) => {
-            let prompt = match &agent.command {
+        WorkerKind::Command(command) => Arc::new(CommandWorker::new(
+            programs(Reach::User, &command.allow, &command.env_pass, &command.env),
+            Takes::Commands(command.command.as_deref().map(Prompt::template)),
+        )),
+        WorkerKind::Agent(agent) => Arc::new(CommandWorker::new(
+            programs(Reach::Fenced, &agent.allow, &agent.env_pass, &agent.env),
+            Takes::Prompts(match &agent.command {
                 Some(argv) => Prompt::template(argv),
                 None => Prompt::preset(agent.preset),
-            };
-            Arc::new(CommandWorker::new(
-                host,
-                Some(prompt),
-                false,
-                &agent.allow,
-                &agent.env_pass,
-                &agent.env,
-            ))
-        }
+            }),
+        )),
         WorkerKind::Mcp(mcp) => {
             let client = servers.client(&mcp.server);
             let tool = McpTool::new(name, &client, &mcp.tool, &mcp.arguments);
-            Arc::new(RemoteWorker::new(tool, host, mcp.allow.clone()))
+            let programs = programs(Reach::User, &mcp.allow, &[], &BTreeMap::new());
+            Arc::new(RemoteWorker::new(tool, programs))
         }
         WorkerKind::SessionBuddy(buddy) => {
             let buddy = servers.buddy(name, buddy);
-            Arc::new(RemoteWorker::new(buddy, host, Default::default()))
+            let programs = programs(Reach::User, &Allow::default(), &[], &BTreeMap::new());
+            Arc::new(RemoteWorker::new(buddy, programs))
         }
     }
 }

@@ -5,6 +5,7 @@ use super::template::{fill_all, names};
 use super::{End, Events, Task};
 use crate::error::{ErrorKind, Fault, Problem, nearest};
 use crate::mcp_client::{CallReply, ClientError, McpClient};
+use crate::text::one_line;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
@@ -24,7 +25,7 @@ const NAMED: usize = 10;
 const SAID_CHARS: usize = 300;
 
 /// One tool of one server.
-pub struct McpTool {
+pub(crate) struct McpTool {
     kind: String,
     client: McpClient,
     tool: String,
@@ -33,7 +34,12 @@ pub struct McpTool {
 
 impl McpTool {
     /// Returns the worker kind `kind` of the tool.
-    pub fn new(kind: &str, client: &McpClient, tool: &str, arguments: &Map<String, Value>) -> Self {
+    pub(crate) fn new(
+        kind: &str,
+        client: &McpClient,
+        tool: &str,
+        arguments: &Map<String, Value>,
+    ) -> Self {
         Self {
             kind: kind.to_owned(),
             client: client.clone(),
@@ -130,7 +136,7 @@ fn read(tool: &str, reply: CallReply) -> (End, String) {
     if !reply.is_error {
         return (End::Succeeded, text);
     }
-    let said = one_line(&text);
+    let said = one_line(&text, SAID_CHARS);
     let message = if said.is_empty() {
         format!("tool {tool} failed and did not say why")
     } else {
@@ -139,14 +145,6 @@ fn read(tool: &str, reply: CallReply) -> (End, String) {
     let problem = Problem::new(ErrorKind::Failed, message)
         .with_hint("read_output has all that the tool said; resume_workflow runs it again");
     (End::Failed(problem), text)
-}
-
-fn one_line(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(SAID_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
 }
 
 #[cfg(test)]

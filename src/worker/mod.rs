@@ -1,16 +1,21 @@
-//! What a pool's workers can be asked for, whatever their kind.
+//! The workers of a pool, whatever their kind.
 //!
-//! One trait, one file per kind, one registration line each (`kinds`). A worker runs one attempt's task and tells what
-//! happens as events that end in one [`Outcome`]; it knows nothing of workflows, pools or the journal.
+//! One trait, one file per kind, one registration line each (`kinds`). A worker runs one attempt's task, reports events
+//! while it works, and returns one [`Outcome`]; it knows nothing of workflows, pools or the journal.
 
-pub mod command;
-pub mod kinds;
-pub mod mcp;
-pub mod remote;
+mod command;
+pub(crate) mod kinds;
+mod mcp;
+mod outcome;
+mod programs;
+mod prompt;
+pub(crate) mod remote;
 mod template;
 
+pub(crate) use programs::{Host, Programs, Run};
+
 use crate::error::Problem;
-use crate::model::{Usage, Work, WorkflowId};
+use crate::model::{Work, WorkflowId};
 use crate::process::Grace;
 use futures_util::future::BoxFuture;
 use std::path::PathBuf;
@@ -20,69 +25,69 @@ use tokio_util::sync::CancellationToken;
 
 /// What a worker kind can do; the engine refuses what it cannot before anything starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Capabilities {
+pub(crate) struct Capabilities {
     /// It takes a prompt.
-    pub tasks: bool,
+    pub(crate) tasks: bool,
     /// It takes an argv.
-    pub commands: bool,
+    pub(crate) commands: bool,
     /// It works on files of this machine, so that an item gets a worktree where the call says nothing of `isolation`.
-    pub local: bool,
-}
-
-/// The repository an attempt works on, named so that a worker need not be local.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepoRef {
-    /// The user's repository: a canonical absolute path.
-    pub path: PathBuf,
-    /// The URL of its `origin`, where it has one.
-    pub remote_url: Option<String>,
-    /// The commit the attempt begins from, where there is one.
-    pub commit: Option<String>,
+    pub(crate) local: bool,
 }
 
 /// One attempt at one item.
 #[derive(Debug, Clone)]
-pub struct Task {
+pub(crate) struct Task {
     /// The workflow it belongs to.
-    pub workflow: WorkflowId,
+    pub(crate) workflow: WorkflowId,
     /// The item's place in the workflow.
-    pub item: u32,
-    /// Which try this is, from 1.
-    pub attempt: u32,
+    pub(crate) item: u32,
     /// What to do.
-    pub work: Work,
-    /// The repository.
-    pub repo: RepoRef,
+    pub(crate) work: Work,
     /// The folder to work in: the worktree or the repository itself.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Where the streams are logged: `stdout`, `stderr`, `final`, `events` below this folder, which the worker makes
     /// when it has something to write.
-    pub logs: PathBuf,
+    pub(crate) logs: PathBuf,
     /// When the attempt is out of time.
-    pub deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
     /// The longest it may write nothing.
-    pub stall: Option<Duration>,
-    /// How long it may take to end once it was asked to; who asks may still change it.
-    pub grace: Grace,
+    pub(crate) stall: Option<Duration>,
+    /// How long it may take to end once it was asked to; it may change while the task runs.
+    pub(crate) grace: Grace,
 }
 
-/// What a worker tells while it works.
+#[cfg(test)]
+impl Task {
+    /// Returns item 7 of a workflow, to be done in `/r`.
+    fn example() -> Self {
+        Self {
+            workflow: WorkflowId::new(),
+            item: 7,
+            work: Work::Command(vec![]),
+            dir: "/r".into(),
+            logs: "/l".into(),
+            deadline: None,
+            stall: None,
+            grace: Duration::ZERO.into(),
+        }
+    }
+}
+
+/// An event of a worker at work.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Event {
+pub(crate) enum Event {
     /// It wrote something, just now.
     Alive,
-    /// What it is at, in its own words.
+    /// What it does now, in its own words.
     Doing(String),
-    /// What it has used so far.
-    Used(Usage),
 }
 
-/// Takes a worker's events; called from the worker's own task, so it must not block.
-pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
+/// Receives a worker's events; called from the worker's own task, so it must not block.
+pub(crate) type Events = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum End {
+pub(crate) enum End {
     /// It did what it was asked to.
     Succeeded,
     /// It ran and failed.
@@ -95,39 +100,36 @@ pub enum End {
     Cancelled,
 }
 
-/// What is left of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// How it ended.
-    pub end: End,
+    pub(crate) end: End,
     /// The program's exit code, where it is a program that exited by itself.
-    pub exit_code: Option<i32>,
+    pub(crate) exit_code: Option<i32>,
     /// The worker's answer, where its kind has one apart from its output.
-    pub final_text: Option<String>,
+    pub(crate) final_text: Option<String>,
     /// The end of its stdout, at most a few kilobytes.
-    pub stdout_tail: String,
+    pub(crate) stdout_tail: String,
     /// The end of its stderr, at most a few kilobytes.
-    pub stderr_tail: String,
-    /// What it used, where it tells it.
-    pub usage: Option<Usage>,
+    pub(crate) stderr_tail: String,
 }
 
 impl Outcome {
     /// Returns the outcome of an attempt that wrote nothing.
-    pub fn of(end: End) -> Self {
+    pub(crate) fn of(end: End) -> Self {
         Self {
             end,
             exit_code: None,
             final_text: None,
             stdout_tail: String::new(),
             stderr_tail: String::new(),
-            usage: None,
         }
     }
 }
 
 /// Workers of one kind, as the config describes them.
-pub trait Worker: Send + Sync {
+pub(crate) trait Worker: Send + Sync {
     /// Returns what this kind can do.
     fn capabilities(&self) -> Capabilities;
 
@@ -138,12 +140,8 @@ pub trait Worker: Send + Sync {
     /// A [`Problem`] that names the field and the next step. Nothing is started.
     fn check(&self, work: &Work) -> Result<(), Problem>;
 
-    /// Refuses a program of `setup` or `verify`, named by `field`, that this worker's `allow` does not permit.
-    ///
-    /// # Errors
-    ///
-    /// A [`Problem`] that names the field, the program and what is allowed.
-    fn check_program(&self, field: &str, program: &str) -> Result<(), Problem>;
+    /// Returns the programs of this machine that it runs, the lines of `setup` and `verify` among them.
+    fn programs(&self) -> &Programs;
 
     /// Runs one attempt to its end.
     ///

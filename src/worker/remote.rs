@@ -1,14 +1,14 @@
-//! Workers that are elsewhere: one call that is answered with a text, held to its deadline, its signs of life and its
-//! cancellation, its text kept where a program's output is.
+//! Workers that are elsewhere: one call that is answered with a text, with a deadline, a stall limit and cancellation;
+//! the text is stored where a program's output is.
 //!
-//! What is called, and what its answer means, is a [`Remote`]'s business.
+//! What is called, and what its answer means, is up to the [`Remote`].
 
-use super::command::Host;
+use super::programs::Programs;
 use super::{Capabilities, End, Event, Events, Outcome, Task, Worker};
-use crate::config::Allow;
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::mcp_client::{ClientError, NotSent, Unclear};
 use crate::model::Work;
+use crate::text::{head, tail_with_count};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::fs::{DirBuilder, OpenOptions};
@@ -23,16 +23,16 @@ use tokio_util::sync::CancellationToken;
 /// The deadline of an attempt that has none: a year.
 const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// What does tasks elsewhere.
-pub trait Remote: Send + Sync {
-    /// Returns whether it is told the folder to work in, so that it may work on files of this machine.
+/// A service that does tasks elsewhere.
+pub(crate) trait Remote: Send + Sync {
+    /// Returns whether its calls name the folder to work in, so that it may work on files of this machine.
     fn is_local(&self) -> bool;
 
     /// Does one task and returns how it ended and with which text.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, whoever does it is told that nobody waits any more; it may go on all the same.
+    /// Dropping the future cancels the remote request; the service may ignore that.
     fn perform<'a>(
         &'a self,
         task: &'a Task,
@@ -46,20 +46,15 @@ pub trait Remote: Send + Sync {
 }
 
 /// Runs prompts elsewhere.
-pub struct RemoteWorker<R> {
+pub(super) struct RemoteWorker<R> {
     remote: R,
-    host: Host,
-    allow: Allow,
+    programs: Programs,
 }
 
 impl<R: Remote> RemoteWorker<R> {
-    /// Makes a worker over `remote`; `allow` governs `setup` and `verify`, which run on this machine's `host`.
-    pub fn new(remote: R, host: Host, allow: Allow) -> Self {
-        Self {
-            remote,
-            host,
-            allow,
-        }
+    /// Makes a worker over `remote`; `programs` are those of `setup` and `verify`, which run on this machine.
+    pub(super) fn new(remote: R, programs: Programs) -> Self {
+        Self { remote, programs }
     }
 
     async fn perform(
@@ -90,8 +85,9 @@ impl<R: Remote> RemoteWorker<R> {
         if text.is_empty() {
             return text;
         }
-        let (logs, cap) = (logs.to_owned(), self.host.log_cap_bytes);
-        let mut tail = tail(&text, self.host.tail_bytes);
+        let host = &self.programs.host;
+        let (logs, cap) = (logs.to_owned(), host.log_cap_bytes);
+        let mut tail = tail_with_count(&text, host.tail_bytes).into_owned();
         let written = tokio::task::spawn_blocking(move || write(&logs, &text, cap)).await;
         let error = match written {
             Ok(Ok(())) => return tail,
@@ -121,8 +117,8 @@ impl<R: Remote> Worker for RemoteWorker<R> {
         }
     }
 
-    fn check_program(&self, field: &str, program: &str) -> Result<(), Problem> {
-        self.host.permits(&self.allow, field, program)
+    fn programs(&self) -> &Programs {
+        &self.programs
     }
 
     fn run(&self, task: Task, events: Events, cancel: CancellationToken) -> BoxFuture<'_, Outcome> {
@@ -171,7 +167,7 @@ async fn silent(beat: watch::Receiver<Instant>, stall: Option<Duration>) -> Prob
 }
 
 /// Returns what a call without an answer means for the attempt.
-pub fn end_of(error: &ClientError) -> End {
+pub(crate) fn end_of(error: &ClientError) -> End {
     /// JSON-RPC's own refusals, before anything is executed: not a request, no such method, wrong parameters, no JSON.
     const NOT_EXECUTED: [i32; 4] = [-32600, -32601, -32602, -32700];
     let problem = error.problem();
@@ -208,19 +204,9 @@ pub(super) fn step(step: crate::mcp_client::Step) -> Event {
     })
 }
 
-/// Returns the end of a text, at most `room` bytes of it.
-fn tail(text: &str, room: usize) -> String {
-    if text.len() <= room {
-        return text.to_owned();
-    }
-    let from = text.ceil_char_boundary(text.len() - room);
-    format!("[{from} earlier bytes left out]\n{}", &text[from..])
-}
-
 fn write(logs: &Path, text: &str, cap: u64) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(logs)?;
-    let most = usize::try_from(cap).unwrap_or(usize::MAX);
-    let kept = &text[..text.floor_char_boundary(most)];
+    let kept = head(text, usize::try_from(cap).unwrap_or(usize::MAX));
     for stream in ["stdout", "final"] {
         let mut file = OpenOptions::new()
             .write(true)
@@ -242,12 +228,6 @@ fn write(logs: &Path, text: &str, cap: u64) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_end_of_a_text_is_cut_between_characters() {
-        assert_eq!(tail("short", 5), "short");
-        assert_eq!(tail("aéé", 3), "[3 earlier bytes left out]\né");
-    }
 
     #[test]
     fn a_text_is_kept_up_to_the_cap_and_says_so() {

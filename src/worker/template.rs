@@ -66,40 +66,18 @@ pub(super) fn names(arguments: &Map<String, Value>, placeholder: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Work, WorkflowId};
-    use crate::worker::RepoRef;
     use serde_json::json;
-    use std::time::Duration;
-
-    fn task() -> Task {
-        Task {
-            workflow: WorkflowId::new(),
-            item: 7,
-            attempt: 1,
-            work: Work::Command(vec![]),
-            repo: RepoRef {
-                path: "/r".into(),
-                remote_url: None,
-                commit: None,
-            },
-            dir: "/r".into(),
-            logs: "/l".into(),
-            deadline: None,
-            stall: None,
-            grace: Duration::ZERO.into(),
-        }
-    }
 
     #[test]
     fn placeholders_are_filled_once_and_not_within_each_other() {
-        let task = task();
+        let task = Task::example();
         assert_eq!(fill("a {task} b", "say {repo}", &task), "a say {repo} b");
         assert_eq!(fill("{repo}:{item}:{x}{", "t", &task), "/r:7:{x}{");
     }
 
     #[test]
     fn placeholders_are_filled_at_any_depth_and_nothing_else_is_touched() {
-        let task = task();
+        let task = Task::example();
         let Value::Object(arguments) = json!({
             "{task}": 1,
             "deep": {"list": ["{item}", {"at": "in {repo}/{workflow_id}"}, true, null]},

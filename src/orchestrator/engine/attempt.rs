@@ -2,6 +2,7 @@
 
 use super::handle::Engine;
 use super::lines::Lines;
+use super::live::LiveAttempt;
 use super::outcome::{Clocks, conclude, may_retry, panicked, verify_failed, verify_result};
 use super::run::{Begun, Run};
 use super::workspace::{Folder, NotEntered, Workspace};
@@ -11,10 +12,11 @@ use crate::orchestrator::memory;
 use crate::orchestrator::routing::pool::Pool;
 use crate::orchestrator::routing::pools::Slot;
 use crate::redact::redact;
-use crate::worker::{End, Event, Events, Outcome, RepoRef, Task};
+use crate::worker::{End, Event, Events, Outcome, Task};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// How long committing an attempt's work may take after its deadline, or after it was stopped.
 const KEEP_LIMIT: Duration = Duration::from_secs(60);
@@ -78,6 +80,7 @@ impl Engine {
         slot: &Slot,
         record: &mut ItemRecord,
     ) -> Result<Option<NewMemory>, RepoLocked> {
+        let _room = self.enter_room(&slot.pool, &begun.live).await;
         let clocks = Clocks::start();
         let settings = &begun.workflow.settings;
         let limit = settings.timeout.or(slot.pool.timeout);
@@ -86,7 +89,7 @@ impl Engine {
             run,
             begun,
             pool: &slot.pool,
-            deadline: limit.map(|limit| begun.live.started + limit),
+            deadline: limit.map(|limit| Instant::now() + limit),
         };
         let (stage, outcome) = execution.run(record).await?;
         if let (Stage::Run, End::NotStarted(_)) = (stage, &outcome.end) {
@@ -95,6 +98,25 @@ impl Engine {
         conclude(record, stage, outcome, &begun.live, &clocks);
         let worker = Some(slot.pool.worker_name.clone());
         Ok(memory::outcome(run.id(), record, &begun.work.work, worker))
+    }
+}
+
+impl Engine {
+    /// Waits until the limit of open files allows one more attempt on this machine; its time does not run meanwhile. None
+    /// where the pool's attempts are elsewhere, or the attempt is stopped.
+    async fn enter_room(&self, pool: &Pool, live: &LiveAttempt) -> Option<OwnedSemaphorePermit> {
+        if !pool.worker.capabilities().local {
+            return None;
+        }
+        let room = &self.host.room;
+        if room.is_full() {
+            live.doing("wait for open files");
+        }
+        tokio::select! {
+            biased;
+            permit = room.enter() => permit,
+            () = live.cancel.cancelled() => None,
+        }
     }
 }
 
@@ -215,8 +237,7 @@ impl Execution<'_> {
         let logs = engine.logs(self.run.id(), record.item, record.attempt);
         let dir = workspace.dir().to_owned();
         let lines = Lines {
-            host: &engine.host,
-            env: &engine.line_env,
+            programs: self.pool.worker.programs(),
             live: &begun.live,
             dir: &dir,
             logs: &logs,
@@ -235,7 +256,7 @@ impl Execution<'_> {
             return (Stage::Start, Outcome::of(end));
         }
         begun.live.doing("run");
-        let task = self.task(workspace, record, &dir, &logs);
+        let task = self.task(record, &dir, &logs);
         let cancel = begun.live.cancel.clone();
         let outcome = self.pool.worker.run(task, self.events(), cancel).await;
         if settings.verify.is_empty() {
@@ -257,18 +278,12 @@ impl Execution<'_> {
         }
     }
 
-    fn task(&self, workspace: &Workspace, record: &ItemRecord, dir: &Path, logs: &Path) -> Task {
+    fn task(&self, record: &ItemRecord, dir: &Path, logs: &Path) -> Task {
         let live = &self.begun.live;
         Task {
             workflow: self.run.id(),
             item: record.item,
-            attempt: record.attempt,
             work: self.begun.work.work.clone(),
-            repo: RepoRef {
-                path: workspace.repo().as_path().to_owned(),
-                remote_url: None,
-                commit: record.base_commit.clone(),
-            },
             dir: dir.to_owned(),
             logs: logs.to_owned(),
             deadline: self.deadline,

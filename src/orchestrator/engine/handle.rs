@@ -10,10 +10,9 @@ use crate::orchestrator::memory::Memories;
 use crate::orchestrator::notices::Notices;
 use crate::orchestrator::routing::pools::Pools;
 use crate::orchestrator::routing::quarantine::Quarantine;
-use crate::process::Environment;
 use crate::repo::Repos;
 use crate::store::Store;
-use crate::worker::command::Host;
+use crate::worker::Host;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -37,8 +36,6 @@ pub(crate) struct Parts {
     pub(crate) quarantine: Quarantine,
     pub(crate) repos: Repos,
     pub(crate) host: Host,
-    /// The environment of `setup` and `verify` lines.
-    pub(crate) line_env: Environment,
     pub(crate) limits: Limits,
     /// Notices for the next answer.
     pub(crate) notices: Notices,

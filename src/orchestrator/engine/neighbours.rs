@@ -2,6 +2,7 @@
 
 use super::handle::Engine;
 use crate::error::Problem;
+use crate::process;
 use crate::repo::{Recovered, Recovery};
 use crate::store::TakenRequest;
 use std::time::Duration;
@@ -91,10 +92,20 @@ impl Neighbours {
 impl Engine {
     /// Marks what dead servers left as interrupted; the next answer has a notice of it.
     pub(crate) async fn recover(&self) -> Result<(), Problem> {
+        self.end_leftovers().await;
         if self.interrupt_abandoned().await? {
             self.stored_notices().await;
         }
         Ok(())
+    }
+
+    /// Ends the programs that dead servers left behind, so that none still runs when its item is called interrupted.
+    async fn end_leftovers(&self) {
+        let dead = self.store.dead_ownership_files();
+        let ended = tokio::task::spawn_blocking(move || process::end_leftovers(&dead)).await;
+        if let Ok(count @ 1..) = ended {
+            tracing::warn!(count, "ended programs that a dead server had left behind");
+        }
     }
 
     /// Passes on the notices that servers left in the store.

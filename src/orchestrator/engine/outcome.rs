@@ -45,7 +45,6 @@ pub(super) fn conclude(
 ) {
     record.duration_ms = u64::try_from(live.started.elapsed().as_millis()).ok();
     record.exit_code = outcome.exit_code;
-    record.usage = outcome.usage;
     let tail = redact(outcome.final_text.as_deref().unwrap_or(tail_of(&outcome))).into_string();
     record.output_tail = (!tail.is_empty()).then_some(tail);
     let (status, failure) = match outcome.end {

@@ -8,7 +8,7 @@ use crate::model::{ItemState, PoolName, Work, WorkflowStatus};
 use crate::orchestrator::routing::PoolSpec;
 use crate::orchestrator::routing::pool::Pool;
 use crate::orchestrator::{Orchestrator, Setup};
-use crate::worker::{Capabilities, End, Events, Outcome, Task, Worker};
+use crate::worker::{Capabilities, End, Events, Outcome, Programs, Task, Worker};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::json;
@@ -34,8 +34,8 @@ impl Worker for Defective {
         Ok(())
     }
 
-    fn check_program(&self, _: &str, _: &str) -> Result<(), Problem> {
-        Ok(())
+    fn programs(&self) -> &Programs {
+        unreachable!("its items have no setup and no verify")
     }
 
     fn run(&self, task: Task, _: Events, _: CancellationToken) -> BoxFuture<'_, Outcome> {
@@ -47,7 +47,6 @@ impl Worker for Defective {
                 final_text: None,
                 stdout_tail: String::new(),
                 stderr_tail: String::new(),
-                usage: None,
             }
         }
         .boxed()
@@ -80,8 +79,8 @@ impl Worker for Gauge {
         Ok(())
     }
 
-    fn check_program(&self, _: &str, _: &str) -> Result<(), Problem> {
-        Ok(())
+    fn programs(&self) -> &Programs {
+        unreachable!("its items have no setup and no verify")
     }
 
     fn run(&self, task: Task, _: Events, cancel: CancellationToken) -> BoxFuture<'_, Outcome> {

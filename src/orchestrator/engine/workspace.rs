@@ -114,11 +114,6 @@ impl Workspace {
         })
     }
 
-    /// Returns the user's repository.
-    pub(super) fn repo(&self) -> &RepoPath {
-        &self.repo
-    }
-
     /// Returns the folder to work in.
     pub(super) fn dir(&self) -> &Path {
         match &self.site {

@@ -5,7 +5,6 @@ use crate::api::{Detail, Health};
 use crate::error::{Fault, Problem};
 use crate::orchestrator::Orchestrator;
 use crate::process;
-use std::path::Path;
 
 /// Below this much free space the state directory's disk is told as a warning, in bytes.
 const ENOUGH_BYTES: u64 = 200 << 20;
@@ -22,8 +21,9 @@ impl Orchestrator {
         let mut checks = vec![self.config_check(), self.store_check().await];
         checks.push(self.disk_check());
         checks.extend(self.roots_check());
-        checks.push(self.git_check());
+        checks.extend(self.programs_check().await);
         checks.push(self.process_check());
+        checks.push(self.room_check());
         checks.push(self.runs_check());
         checks.extend(self.worktree_checks().await);
         checks.push(self.retention_check());
@@ -118,21 +118,6 @@ impl Orchestrator {
             ));
         }
         checks
-    }
-
-    fn git_check(&self) -> Check {
-        match self.0.host.find("git", Path::new("/")) {
-            Ok(git) => check("git", HealthStatus::Ok, git.display().to_string(), None),
-            Err(problem) => check(
-                "git",
-                HealthStatus::Fault,
-                problem.message,
-                Some(
-                    "install git, or put it on the PATH that the host starts this server with"
-                        .to_owned(),
-                ),
-            ),
-        }
     }
 
     fn process_check(&self) -> Check {
@@ -280,7 +265,12 @@ impl Orchestrator {
     }
 }
 
-fn check(name: &str, status: HealthStatus, detail: String, fix: Option<String>) -> Check {
+pub(super) fn check(
+    name: &str,
+    status: HealthStatus,
+    detail: String,
+    fix: Option<String>,
+) -> Check {
     Check {
         name: name.to_owned(),
         status,

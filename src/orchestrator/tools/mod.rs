@@ -11,6 +11,7 @@ mod cancel;
 mod clean;
 mod dry_run;
 mod health;
+mod health_programs;
 mod interrupt;
 mod item_row;
 mod log_files;

@@ -92,7 +92,7 @@ fn accepts(
     worker.check(work)?;
     for (field, lines) in [("setup", setup), ("verify", verify)] {
         for program in lines.iter().filter_map(|line| line.first()) {
-            worker.check_program(field, program)?;
+            worker.programs().permits(field, program)?;
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
-//! Worker kinds that are other MCP servers, through the real server: over HTTP, over stdio, and the real Session-Buddy.
+//! Worker kinds through the real server: what their programs meet, and those that are other MCP servers, over HTTP, over
+//! stdio, and the real Session-Buddy.
 
+mod environment;
 mod http;
 mod session_buddy;
 mod stdio;

@@ -1,0 +1,104 @@
+//! What the end of a program means for its attempt.
+
+use super::{End, Outcome};
+use crate::error::{ErrorKind, Fault, Problem};
+use crate::process::{Captured, Ended, Exit, StopReason};
+use crate::redact::Scan;
+use crate::text::left_out_line;
+
+/// Returns how an attempt ended, by how its program did.
+pub(super) fn outcome(exit: Exit) -> Outcome {
+    let (end, exit_code) = end_of(&exit);
+    Outcome {
+        end,
+        exit_code,
+        final_text: None,
+        stdout_tail: tail_of(&exit.stdout),
+        stderr_tail: tail_of(&exit.stderr),
+    }
+}
+
+/// Returns the end of a stream without secrets; where it is not all, its first line says how many bytes are missing.
+///
+/// What came before the cut is looked at too: of a token that it parts, no half is a secret by itself.
+fn tail_of(stream: &Captured) -> String {
+    let text = format!("{}{}", stream.before_tail, stream.tail);
+    let tail = Scan::of(&text)
+        .part(stream.before_tail.len()..text.len())
+        .into_string();
+    match stream.left_out_bytes {
+        0 => tail,
+        missing => format!("{}{tail}", left_out_line(missing)),
+    }
+}
+
+fn end_of(exit: &Exit) -> (End, Option<i32>) {
+    let code = match exit.end {
+        Ended::Exited(code) => Some(code),
+        _ => None,
+    };
+    let end = match (&exit.end, exit.stopped_by) {
+        (Ended::NotSpawned(error), None) => End::NotStarted(error.problem()),
+        (_, Some(StopReason::Cancelled)) => End::Cancelled,
+        (_, Some(StopReason::Deadline)) => End::TimedOut(
+            Problem::new(
+                ErrorKind::TimedOut,
+                "it ran into its deadline and was stopped",
+            )
+            .with_hint("raise timeout_s, or see with read_output what it was at"),
+        ),
+        (_, Some(StopReason::Stall)) => End::TimedOut(
+            Problem::new(
+                ErrorKind::TimedOut,
+                "it wrote nothing for longer than stall_s and was stopped",
+            )
+            .with_hint("raise stall_s, or see with read_output what it was at"),
+        ),
+        (Ended::Exited(0), None) => End::Succeeded,
+        (Ended::Exited(code), None) => {
+            End::Failed(Problem::new(ErrorKind::Failed, format!("exit code {code}")))
+        }
+        (Ended::Signalled(signal), None) => End::Failed(Problem::new(
+            ErrorKind::Failed,
+            format!("ended by signal {signal}"),
+        )),
+        (Ended::GuardianLost, None) => End::Failed(Problem::new(
+            ErrorKind::Unavailable,
+            "the guardian process died and everything it had started was killed",
+        )),
+        (Ended::Unkillable, None) => End::Failed(Problem::new(
+            ErrorKind::Unavailable,
+            "it did not end when it was killed",
+        )),
+    };
+    (end, code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_the_cut_parts_leaves_no_half() {
+        let token = format!("ghp_{}", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYz");
+        let whole = format!("log in with {token}\nand go on");
+        for cut in 0..whole.len() {
+            let tail = tail_of(&Captured {
+                before_tail: whole[..cut].to_owned(),
+                tail: whole[cut..].to_owned(),
+                left_out_bytes: 1_000 + cut as u64,
+                ..Captured::default()
+            });
+            assert!(
+                tail.starts_with("[1")
+                    && tail.ends_with("go on"[cut.saturating_sub(50).min(5)..].trim_start()),
+                "{tail}"
+            );
+            for length in [4, 8] {
+                let leaked =
+                    (0..token.len() - length).find(|&at| tail.contains(&token[at..at + length]));
+                assert_eq!(leaked, None, "cut at {cut}: {tail}");
+            }
+        }
+    }
+}
