@@ -141,7 +141,11 @@ impl Store {
     /// Returns the ownership files of dead servers.
     pub fn dead_ownership_files(&self) -> Vec<PathBuf> {
         let owners = &self.inner.owners;
-        owners.dead().into_iter().map(|owner| owners.file(owner)).collect()
+        owners
+            .dead()
+            .into_iter()
+            .map(|owner| owners.file(owner))
+            .collect()
     }
 
     /// Finishes what is queued, tidies the file and gives up the ownership lock; later calls fail.
