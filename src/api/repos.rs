@@ -58,6 +58,9 @@ pub struct ListReposResult {
     pub roots: Vec<String>,
     /// What to do so that another folder counts.
     pub how_to_add_root: String,
+    /// Which roots lie inside a repository, so that it is not found below them; absent where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Give it back as `cursor` for the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,

@@ -94,6 +94,15 @@ impl Check<'_> {
                     limit_defaults.collect_deadline,
                     &Limits::COLLECT_DEADLINE,
                 )?,
+                worktrees_max_bytes: match limits.worktrees_max_bytes.as_deref() {
+                    None => limit_defaults.worktrees_max_bytes,
+                    given => Some(self.size(
+                        &limits_at.key("worktrees_max_bytes"),
+                        given,
+                        0,
+                        &Limits::WORKTREES_MAX_BYTES,
+                    )?),
+                },
             },
             cache: CacheConfig {
                 ttl: self.duration(

@@ -108,6 +108,9 @@ pub(super) struct LimitsEntry {
     pub(super) grace: Option<String>,
     /// How long asking all pools may take, `"10ms"` to `"40s"`. Default: `"5s"`.
     pub(super) collect_deadline: Option<String>,
+    /// How many bytes all worktrees together may take before no further one is made, `"1MB"` to `"1PB"`. Default: no
+    /// limit.
+    pub(super) worktrees_max_bytes: Option<String>,
 }
 
 /// The cache of remote search answers.

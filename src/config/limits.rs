@@ -25,6 +25,8 @@ pub struct Limits {
     pub grace: Duration,
     /// How long a collection over all pools may take.
     pub collect_deadline: Duration,
+    /// How many bytes all worktrees together may take before no further one is made; none: any number.
+    pub worktrees_max_bytes: Option<u64>,
 }
 
 impl Default for Limits {
@@ -35,6 +37,7 @@ impl Default for Limits {
             output_tail: 2_048,
             grace: Duration::from_secs(5),
             collect_deadline: Duration::from_secs(5),
+            worktrees_max_bytes: None,
         }
     }
 }
@@ -46,6 +49,7 @@ impl Limits {
     pub(super) const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
     pub(super) const COLLECT_DEADLINE: RangeInclusive<Duration> =
         Duration::from_millis(10)..=Duration::from_secs(40);
+    pub(super) const WORKTREES_MAX_BYTES: RangeInclusive<u64> = 1_000_000..=1_000_000_000_000_000;
 }
 
 /// The search cache.

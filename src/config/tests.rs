@@ -47,6 +47,7 @@ fn the_example_sets_every_key_and_loads() {
         config.limits,
         Limits {
             output_tail: 2_048,
+            worktrees_max_bytes: Some(100_000_000_000),
             ..Limits::default()
         }
     );

@@ -217,17 +217,17 @@ pub struct ItemRecord {
     /// How large its change is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff: Option<DiffStat>,
-    /// Repositories inside the worktree, submodules included, that hold something no commit of this one keeps.
+    /// What no commit of its repository holds: files that git cannot add, and repositories inside the worktree, submodules
+    /// included, with work of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uncommitted: Vec<String>,
     /// What it did beside plain work on files; apply_changes refuses it unless `allow_risks` names the kinds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(skip)]
     pub risks: Vec<Risk>,
     /// What `verify` found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyResult>,
-    /// How its change was brought home, and when.
+    /// How its change was applied, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<String>,
     /// Takes that back, as the `undo` of apply_changes.

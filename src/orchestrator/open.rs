@@ -96,6 +96,7 @@ impl Orchestrator {
             config_file: config_file.clone(),
             state_dir: store.state_dir().to_owned(),
             alive: Some(store.ownership_file()),
+            worktrees_max_bytes: config.limits.worktrees_max_bytes,
             processes: host.processes.clone(),
             git: "git".into(),
             env: env.clone(),

@@ -6,6 +6,7 @@
 use super::RepoError;
 use super::blocking::off_the_runtime;
 use super::change::How;
+use super::disk_use::size;
 use super::in_use;
 use super::journal::UNDO_KEPT;
 use super::json_file::folders;
@@ -15,7 +16,6 @@ use super::removable::{Applied, Verdict};
 use super::repos::{Context, Repos};
 use crate::model::{At, ItemIndex, WorkflowId};
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -111,7 +111,9 @@ impl Repos {
                 let repositories = context.repositories().await;
                 context.remove_leftovers(repositories).await?;
             }
-            context.clean(&request).await
+            let cleaned = context.clean(&request).await;
+            context.disk_use.forget();
+            cleaned
         })
         .await
     }
@@ -301,19 +303,4 @@ fn key_of(folder: &Path) -> String {
 fn age(at: At) -> Duration {
     let ms = At::now().unix_ms().saturating_sub(at.unix_ms());
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
-}
-
-/// Returns the size of all files below `dir`, links not followed.
-fn size(dir: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return 0;
-    };
-    entries
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => size(&entry.path()),
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }

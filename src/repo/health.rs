@@ -22,6 +22,10 @@ pub struct Health {
     pub looked_at: u32,
     /// Their size.
     pub bytes: u64,
+    /// How much of that a cleaning would free.
+    pub removable_bytes: u64,
+    /// How many bytes they may take before no further one is made; none: any number.
+    pub max_bytes: Option<u64>,
     /// How many are in use.
     pub in_use: u32,
     /// Those that hold work which was never applied, with the reason for each.
@@ -52,6 +56,8 @@ impl Repos {
             worktrees,
             looked_at: count(inspected.removed.len() + inspected.kept.len()),
             bytes: inspected.bytes + inspected.kept.iter().map(|kept| kept.bytes).sum::<u64>(),
+            removable_bytes: inspected.bytes,
+            max_bytes: context.disk_use.max_bytes(),
             ..Health::default()
         };
         for kept in inspected.kept {

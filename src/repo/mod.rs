@@ -15,6 +15,7 @@ mod clean;
 mod commit;
 mod copy_files;
 mod discover;
+mod disk_use;
 mod edits;
 mod error;
 mod file_state;

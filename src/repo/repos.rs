@@ -1,5 +1,6 @@
 //! The handle to every repository under the roots, and what its operations share.
 
+use super::disk_use::DiskUse;
 use super::git::Git;
 use super::lock::{Lane, Locks, RepoLock};
 use super::plumbing::Plumbing;
@@ -28,6 +29,8 @@ pub struct Setup {
     pub state_dir: PathBuf,
     /// A file that is locked as long as this process or a program that it started lives; none: only the process counts.
     pub alive: Option<PathBuf>,
+    /// How many bytes all worktrees together may take before no further one is made; none: any number.
+    pub worktrees_max_bytes: Option<u64>,
     /// What runs git.
     pub processes: Processes,
     /// The git program: a path, or a name that is looked for on the PATH of `env`.
@@ -56,6 +59,7 @@ pub(super) struct Context {
     pub(super) scratch: PathBuf,
     /// See [`Setup::alive`].
     pub(super) alive: Option<PathBuf>,
+    pub(super) disk_use: Arc<DiskUse>,
     /// Operations that run to their end although their caller has gone.
     steps: TaskTracker,
 }
@@ -93,6 +97,7 @@ impl Repos {
             applies: setup.state_dir.join("applies"),
             scratch: setup.state_dir.join("tmp"),
             alive: setup.alive,
+            disk_use: Arc::new(DiskUse::new(setup.worktrees_max_bytes)),
             steps: TaskTracker::new(),
         }))
     }

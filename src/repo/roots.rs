@@ -4,7 +4,7 @@
 //! thousand repositories take well under a second.
 
 use super::error::list;
-use super::layout::{is_absent, not_a_repository};
+use super::layout::{is_absent, not_a_repository, repository_above};
 use super::{Layout, RepoError, RepoPath};
 use crate::error::{ErrorKind, Problem};
 use std::fs;
@@ -119,6 +119,21 @@ impl Roots {
     /// Returns the configured roots that cannot be used, each with the reason.
     pub fn unusable(&self) -> &[(PathBuf, String)] {
         &self.unusable
+    }
+
+    /// Returns which roots lie inside a repository, which is then not under the roots; none where no root does.
+    pub fn inside_repositories(&self) -> Option<String> {
+        let inside = self.dirs.iter().filter_map(|dir| {
+            let is_repository = Layout::at(dir).is_ok_and(|layout| layout.is_some());
+            let above = repository_above(dir).filter(|_| !is_repository)?;
+            let (dir, above) = (dir.display(), above.display());
+            Some(format!(
+                "{dir} lies inside the repository {above}, which is not under the roots: start the server in {above}, or \
+                 add it to `roots`"
+            ))
+        });
+        let notes: Vec<String> = inside.collect();
+        (!notes.is_empty()).then(|| notes.join("; "))
     }
 
     /// Returns how a person adds a root.

@@ -11,11 +11,13 @@ use super::repos::{Context, Repos};
 use super::risks::Surroundings;
 use super::trees::Merged;
 use super::{Layout, RepoError, RepoPath, commit, copy_files};
+use crate::error::ErrorKind;
 use crate::model::{At, Attempt, BaseRef, DiffStat, Isolation, ItemIndex, Risk, WorkflowId};
-use std::fs::DirBuilder;
-use std::io::ErrorKind;
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// How many letters of the workflow's id a worktree's folder has; paths have limits.
@@ -191,10 +193,11 @@ impl Repos {
 impl Context {
     /// Makes a worktree. What was begun is removed again when a step fails, or is stopped.
     async fn create(
-        &self,
+        self: &Arc<Self>,
         wanted: &NewWorktree,
         stop: CancellationToken,
     ) -> Result<Worktree, RepoError> {
+        self.require_room().await?;
         let stoppable = self.until(stop);
         let layout = Layout::of(&wanted.repo)?;
         let base = stoppable.find_base(&wanted.repo, &layout, &wanted.base);
@@ -214,6 +217,23 @@ impl Context {
                 Err(error)
             }
         }
+    }
+
+    /// Refuses a further worktree where all of them take as much disk space as they may.
+    async fn require_room(self: &Arc<Self>) -> Result<(), RepoError> {
+        if self.disk_use.max_bytes().is_none() {
+            return Ok(());
+        }
+        let context = Arc::clone(self);
+        let measured = off_the_runtime(move |_| Ok(context.disk_use.exceeded(&context.worktrees)));
+        let Some((bytes, max)) = measured.await? else {
+            return Ok(());
+        };
+        Err(RepoError::refused(
+            ErrorKind::Unavailable,
+            format!("all worktrees take {bytes} bytes, and [limits] worktrees_max_bytes is {max}"),
+            "clean_worktrees shows which are not needed, and removes them with dry_run false; or raise the limit",
+        ))
     }
 
     /// Makes the folder and its record, before git is asked for anything.
@@ -260,16 +280,20 @@ impl Context {
     /// Makes an empty folder for a worktree. One that is there already was left by a crash before the attempt was
     /// journaled: no item has worked in it, and `clean` removes it.
     fn make_folder(&self, wanted: &NewWorktree) -> Result<(PathBuf, u32), RepoError> {
+        // Without links, as git registers it.
+        let worktrees =
+            fs::canonicalize(&self.worktrees).map_err(RepoError::io("resolve", &self.worktrees))?;
         let id = wanted.workflow.to_string().to_lowercase();
         let key = &id[id.len().saturating_sub(KEY_CHARS)..];
         let mut copy_number = 0;
         loop {
             let name = attempt_name(wanted.item, wanted.attempt, copy_number);
-            let folder = self.worktrees.join(format!("{key}-{name}"));
+            let folder = worktrees.join(format!("{key}-{name}"));
             match DirBuilder::new().mode(0o700).create(&folder) {
                 Ok(()) => return Ok((folder, copy_number)),
                 Err(error)
-                    if error.kind() == ErrorKind::AlreadyExists && copy_number < MOST_COPIES =>
+                    if error.kind() == io::ErrorKind::AlreadyExists
+                        && copy_number < MOST_COPIES =>
                 {
                     copy_number += 1;
                 }
@@ -353,9 +377,10 @@ impl Context {
         let gone = || RepoError::WorktreeGone {
             path: path.to_owned(),
         };
+        let worktrees = fs::canonicalize(&self.worktrees).map_err(|_| gone())?;
         let folder = path
             .parent()
-            .filter(|folder| folder.parent() == Some(&self.worktrees));
+            .filter(|folder| folder.parent() == Some(&worktrees));
         let folder = folder.filter(|_| path.is_dir()).ok_or_else(gone)?;
         let in_use = InUse::claim(folder, self.alive.as_deref())?;
         let in_use = in_use.ok_or_else(|| RepoError::WorktreeInUse {

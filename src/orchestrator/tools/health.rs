@@ -132,7 +132,7 @@ impl Orchestrator {
         }
     }
 
-    /// Returns how many worktrees there are and what never came home of them, and applies that a crash cut short.
+    /// Returns how many worktrees there are, which of them hold unapplied work, and applies that a crash cut short.
     async fn worktree_checks(&self) -> Vec<Check> {
         let health = match self.0.repos.health().await {
             Ok(health) => health,
@@ -153,21 +153,32 @@ impl Orchestrator {
         for (path, why) in health.unapplied.iter().take(WORKTREES_NAMED) {
             detail.push_str(&format!("; {}: {why}", path.display()));
         }
-        let status = match unapplied {
+        let mut status = match unapplied {
             0 => HealthStatus::Ok,
             _ => HealthStatus::Info,
         };
-        let fix = (unapplied > 0).then(|| {
-            "apply_changes brings it home; clean_worktrees removes what is, and the rest with include_unapplied".to_owned()
+        let mut fix = (unapplied > 0).then(|| {
+            "apply_changes applies it; clean_worktrees removes what is applied, and the rest with include_unapplied".to_owned()
         });
+        if let Some(max) = health.max_bytes {
+            detail.push_str(&format!("; worktrees_max_bytes is {max}"));
+            if health.bytes >= max {
+                status = HealthStatus::Warning;
+                detail.push_str(", so no further one is made");
+                fix = Some(format!(
+                    "clean_worktrees with dry_run false frees {} bytes, with include_unapplied up to all; or raise [limits] worktrees_max_bytes",
+                    health.removable_bytes
+                ));
+            }
+        }
         let mut checks = vec![check("worktrees", status, detail, fix)];
         checks.extend(health.interrupted_applies.iter().map(|repo| {
             let detail = format!("an apply_changes on {repo} was cut short");
-            let fix = "it is finished or taken back by the next server that starts, or the next apply_changes there";
+            let fix = "it is finished or rolled back by the next server that starts, or the next apply_changes there";
             check("applies", HealthStatus::Warning, detail, Some(fix.to_owned()))
         }));
         checks.extend(health.stuck_applies.iter().map(|(repo, copies)| {
-            let detail = format!("an apply_changes on {repo} could not be taken back wholly");
+            let detail = format!("an apply_changes on {repo} could not be rolled back wholly");
             let fix = format!(
                 "compare its files with the old ones in {}",
                 copies.display()

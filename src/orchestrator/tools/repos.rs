@@ -47,6 +47,7 @@ impl Orchestrator {
             repos: rows,
             roots: dirs.iter().map(|root| root.display().to_string()).collect(),
             how_to_add_root: roots.how_to_add(),
+            note: roots.inside_repositories(),
         })
     }
 }

@@ -18,7 +18,6 @@ const TO_THIN: &[&str] = &[
     "config/mod.rs",
     "orchestrator/engine/mod.rs",
     "process/guardian/mod.rs",
-    "repo/mod.rs",
     "store/mod.rs",
     "worker/mod.rs",
 ];

@@ -25,6 +25,11 @@ fn changes_come_home_go_back_and_leave_nothing_lying_about() {
         (&checked["done_count"], &checked["items"][0]["undo"]),
         (&json!(2), &Value::Null)
     );
+    let row = &checked["items"][0];
+    assert_eq!(
+        (&row["applied"], &row["would_apply"]),
+        (&json!(false), &json!(true))
+    );
     assert!(!repos[0].path().join("new").exists());
     let applied = apply(&mut server, &ran, json!({}));
     assert_eq!(applied["done_count"], 2, "{applied:#}");
@@ -213,4 +218,100 @@ fn what_stands_in_the_way_is_named_and_nothing_is_touched() {
         )
         .error();
     assert_eq!(error["field"], "items");
+}
+
+#[test]
+fn an_item_with_risks_is_applied_only_where_the_call_allows_them() {
+    let home = Home::with_config("");
+    let repo = home.repo("app");
+    let other = home.repo("other");
+    let mut server = Server::start(&home);
+    let script = "echo work > new; case $PWD in */app) mkdir -p .github/workflows && \
+                  echo 'on: push' > .github/workflows/ci.yml && ln -s /etc/hosts out;; esac";
+    let ran = run(&mut server, &[&repo, &other], script, json!({}));
+    let risks = json!([
+        {"kind": "ci_definition", "path": ".github/workflows/ci.yml"},
+        {"kind": "symlink_out", "path": "out"},
+    ]);
+    assert_eq!(ran["items"][0]["risks"], risks, "{ran:#}");
+    assert_eq!(ran["items"][1]["risks"], Value::Null);
+    let refused = apply(&mut server, &ran, json!({"allow_risks": ["symlink_out"]}));
+    assert_eq!(
+        (&refused["done_count"], &refused["refused_count"]),
+        (&json!(1), &json!(1)),
+        "{refused:#}"
+    );
+    let error = &refused["items"][0]["error"];
+    assert_eq!(error["field"], "allow_risks");
+    let text = error["message"].as_str().expect("text");
+    assert!(
+        text.contains("ci_definition") && !text.contains("symlink_out"),
+        "{text}"
+    );
+    assert!(!repo.path().join("new").exists());
+    let both = json!({"allow_risks": ["ci_definition", "symlink_out"]});
+    assert_eq!(apply(&mut server, &ran, both)["done_count"], 1);
+    assert_eq!(read(repo.path().join("new")), "work\n");
+    let bad = json!({"workflow_id": ran["workflow_id"], "allow_risks": ["everything"]});
+    let error = server.call("apply_changes", bad).error();
+    assert!(
+        error["allowed"].to_string().contains("wrote_outside"),
+        "{error:#}"
+    );
+}
+
+#[test]
+fn a_call_of_apply_changes_exits_with_what_was_done() {
+    let home = Home::with_config("");
+    let repo = home.repo("app");
+    let mut server = Server::start(&home);
+    let ran = run(&mut server, &[&repo], "echo work > new", json!({}));
+    let id = ran["workflow_id"].as_str().expect("an id").to_owned();
+    drop(server);
+    let call = |more: &[&str]| {
+        let output = home
+            .command()
+            .args(["call", "apply_changes", "--workflow-id", &id])
+            .args(more)
+            .output()
+            .expect("it starts");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), answer)
+    };
+    let (status, checked) = call(&["--check-only"]);
+    assert_eq!(
+        (status, &checked["items"][0]["applied"]),
+        (Some(0), &json!(false)),
+        "{checked:#}"
+    );
+    let (status, applied) = call(&[]);
+    assert_eq!(status, Some(0), "{applied:#}");
+    let token = applied["items"][0]["undo"]
+        .as_str()
+        .expect("a token")
+        .to_owned();
+    repo.write("new", "mine now\n");
+    let (status, refused) = call(&["--undo", &token]);
+    assert_eq!(status, Some(1), "{refused:#}");
+    repo.write("new", "work\n");
+    let (status, undone) = call(&["--undo", &token]);
+    assert_eq!(
+        (status, &undone["items"][0]["undone"]),
+        (Some(0), &json!(true)),
+        "{undone:#}"
+    );
+}
+
+#[test]
+fn a_start_inside_a_repository_is_told_that_it_is_above() {
+    let home = Home::new();
+    let repo = home.repo("app");
+    repo.write("src/x", "x");
+    let mut command = home.command();
+    command.current_dir(repo.path().join("src"));
+    let mut server = Server::start_command(command);
+    let listed = server.call("list_repos", json!({})).ok();
+    assert_eq!(listed["total"], 0, "{listed:#}");
+    let note = listed["note"].as_str().expect("a note");
+    assert!(note.contains(repo.text()), "{note}");
 }

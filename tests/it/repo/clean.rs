@@ -3,6 +3,7 @@
 use super::apply::{apply, everything, item};
 use super::support::{Place, Work};
 use super::worktree::wanted;
+use mahavishnu::error::Fault;
 use mahavishnu::model::{BaseRef, Isolation};
 use mahavishnu::repo::{CleanRequest, Cleaned, How, NewWorktree, Repos};
 use std::fs;
@@ -260,4 +261,35 @@ async fn a_folder_that_a_crash_left_before_its_record_goes() {
     fs::create_dir_all(&home).expect("made");
     fs::write(home.join("somebodys"), "file").expect("written");
     assert_eq!(clean(&repos).await.kept.len(), 1);
+}
+
+#[tokio::test]
+async fn at_the_limit_of_disk_space_no_worktree_is_made_until_one_is_removed() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let repos = Repos::new(mahavishnu::repo::Setup {
+        worktrees_max_bytes: Some(1_000_000),
+        ..place.setup()
+    });
+    let worktree = repos.create_worktree(wanted(repo.path())).await;
+    let worktree = worktree.expect("there is room");
+    repo.write(".git/info/exclude", "large\n");
+    fs::write(worktree.path().join("large"), vec![0; 1_000_000]).expect("written");
+    // A size is used again for a while; a server that has not measured yet sees the new one.
+    let repos = Repos::new(mahavishnu::repo::Setup {
+        worktrees_max_bytes: Some(1_000_000),
+        ..place.setup()
+    });
+    let error = repos.create_worktree(wanted(repo.path())).await;
+    let problem = error.expect_err("no room").problem();
+    assert!(problem.retryable, "{problem:?}");
+    assert!(problem.message.contains("worktrees_max_bytes"), "{problem}");
+    assert!(problem.hint.expect("a hint").contains("clean_worktrees"));
+    drop(worktree);
+    let health = repos.health().await.expect("inspected");
+    assert_eq!(health.max_bytes, Some(1_000_000));
+    assert!(health.bytes >= 1_000_000 && health.removable_bytes >= 1_000_000);
+    assert_eq!(clean(&repos).await.removed.len(), 1);
+    let made = repos.create_worktree(wanted(repo.path())).await;
+    made.expect("there is room again");
 }

@@ -63,6 +63,7 @@ impl Place {
             state_dir: self.state(),
             alive: None,
             processes: crate::support::launcher().processes,
+            worktrees_max_bytes: None,
             git: "git".into(),
             env: env(&self.base.join("home")),
         }
@@ -161,6 +162,33 @@ impl Work {
         fs::set_permissions(self.dir.join(path), fs::Permissions::from_mode(0o755)).expect("mode");
     }
 
+    /// Runs git, which must fail.
+    pub(super) fn fails(&self, args: &[&str]) {
+        let output = Command::new("git")
+            .args(args)
+            .current_dir(&self.dir)
+            .env_clear()
+            .envs(env(&self.home))
+            .output()
+            .expect("git starts");
+        assert!(!output.status.success(), "git {args:?} succeeded");
+    }
+
+    /// Ends whatever merge, rebase or cherry-pick is unfinished, without touching a file.
+    pub(super) fn quit_operations(&self) {
+        let git_dir = PathBuf::from(self.git(["rev-parse", "--absolute-git-dir"]));
+        for name in ["MERGE_HEAD", "CHERRY_PICK_HEAD", "AUTO_MERGE", "MERGE_MSG"] {
+            let _absent = fs::remove_file(git_dir.join(name));
+        }
+        let _absent = fs::remove_dir_all(git_dir.join("rebase-merge"));
+    }
+
+    /// Makes a named pipe.
+    pub(super) fn pipe(&self, path: impl AsRef<Path>) {
+        let status = Command::new("mkfifo").arg(self.dir.join(path)).status();
+        assert!(status.expect("mkfifo starts").success());
+    }
+
     pub(super) fn commit(&self, message: &str) -> String {
         self.git(["add", "-A"]);
         self.git(["commit", "-q", "--allow-empty", "-m", message]);
@@ -181,6 +209,7 @@ fn resolved(dir: &Path) -> RepoPath {
         state_dir: "state".into(),
         alive: None,
         processes: crate::support::launcher().processes,
+        worktrees_max_bytes: None,
         git: "git".into(),
         env: Vec::new(),
     };
