@@ -313,5 +313,5 @@ fn a_start_inside_a_repository_is_told_that_it_is_above() {
     let listed = server.call("list_repos", json!({})).ok();
     assert_eq!(listed["total"], 0, "{listed:#}");
     let note = listed["note"].as_str().expect("a note");
-    assert!(note.contains(repo.text()), "{note}");
+    assert!(note.contains(&repo.text()), "{note}");
 }
