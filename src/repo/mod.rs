@@ -44,6 +44,7 @@ mod risks;
 mod roots;
 mod scan;
 mod select;
+mod specials;
 mod status;
 mod submodules;
 mod temp_index;

@@ -84,7 +84,7 @@ pub(super) struct Surroundings {
 
 /// The uncommitted files of the user's working copy.
 #[derive(Debug, PartialEq, Eq)]
-struct WorkingCopy {
+pub(super) struct WorkingCopy {
     head: Option<String>,
     files: BTreeMap<Name, ([u8; 2], FileStamp)>,
 }
@@ -153,14 +153,30 @@ impl Context {
         })
     }
 
-    /// Returns what the item did beside plain work: `deltas` is its work, `before` what lay around it, and the record
-    /// has what earlier attempts did.
-    pub(super) async fn risks(
+    /// Returns the user's working copy as it is after the item, to compare with `before`; none where it cannot be
+    /// compared. Reads only, so it may run while the work is committed.
+    pub(super) async fn copy_after(
+        &self,
+        record: &WorktreeRecord,
+        before: &Surroundings,
+    ) -> Option<WorkingCopy> {
+        before.working_copy.as_ref()?;
+        let layout = record.repository()?;
+        let status = self.uncommitted(&layout).await.inspect_err(|error| {
+            tracing::warn!(%error, "the user's working copy cannot be compared");
+        });
+        self.working_copy(record, &status.ok()?).await
+    }
+
+    /// Returns what the item did beside plain work: `deltas` is its work, `before` what lay around it, `after` the user's
+    /// working copy now, and the record has what earlier attempts did.
+    pub(super) fn risks(
         &self,
         record: &WorktreeRecord,
         deltas: &Deltas,
         unmerged: BTreeSet<String>,
         before: &Surroundings,
+        after: Option<WorkingCopy>,
     ) -> Result<Vec<Risk>, RepoError> {
         let mut risks = in_the_work(record, deltas);
         let unmerged = unmerged.into_iter();
@@ -172,9 +188,8 @@ impl Context {
                 .filter(|risk| remains(record, risk))
                 .cloned(),
         );
-        let after = self.watched(record);
-        risks.extend(watched_changes(&before.watched, &after));
-        risks.extend(self.written_outside(record, before).await?);
+        risks.extend(watched_changes(&before.watched, &self.watched(record)));
+        risks.extend(self.written_outside(record, before, after)?);
         let mut counts = BTreeMap::new();
         let mut risks: Vec<Risk> = risks.into_iter().collect();
         risks.retain(|risk| {
@@ -186,22 +201,13 @@ impl Context {
     }
 
     /// Returns the files of the user's working copy that changed while the item ran, but for those of an apply.
-    async fn written_outside(
+    fn written_outside(
         &self,
         record: &WorktreeRecord,
         before: &Surroundings,
+        after: Option<WorkingCopy>,
     ) -> Result<Vec<Risk>, RepoError> {
-        let (Some(before_copy), Some(layout)) = (&before.working_copy, record.repository()) else {
-            return Ok(Vec::new());
-        };
-        let after = match self.uncommitted(&layout).await {
-            Ok(status) => self.working_copy(record, &status).await,
-            Err(error) => {
-                tracing::warn!(%error, "the user's working copy could not be compared");
-                None
-            }
-        };
-        let Some(after) = after else {
+        let (Some(before_copy), Some(after)) = (&before.working_copy, after) else {
             return Ok(Vec::new());
         };
         let is_same_head = before_copy.head == after.head;
@@ -220,8 +226,8 @@ impl Context {
             changed.retain(|name| !applied.contains(*name));
         }
         let changed = changed.into_iter().map(|name| {
-            let path = layout.dir.join(bytes_path(name)).display().to_string();
-            risk(RiskKind::WroteOutside, path)
+            let path = Path::new(&record.repo).join(bytes_path(name));
+            risk(RiskKind::WroteOutside, path.display().to_string())
         });
         Ok(changed.collect())
     }

@@ -10,9 +10,10 @@ use super::record::{WorktreeRecord, attempt_name};
 use super::repos::{Context, Repos};
 use super::risks::Surroundings;
 use super::trees::Merged;
-use super::{Layout, RepoError, RepoPath, commit, copy_files};
+use super::{Layout, RepoError, RepoPath, commit, copy_files, specials};
 use crate::error::ErrorKind;
 use crate::model::{At, Attempt, BaseRef, DiffStat, Isolation, ItemIndex, Risk, WorkflowId};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -169,22 +170,32 @@ impl Repos {
         let (context, record) = (&self.0, &mut worktree.record);
         let git = context.in_worktree(record)?;
         let unmerged = commit::unmerged(&git, &record.layout()?).await?;
-        let done = context.commit_all(record, message).await?;
+        let before = &worktree.surroundings;
+        let path = record.path.clone();
+        let (done, after, specials) = tokio::join!(
+            context.commit_all(record, message),
+            context.copy_after(record, before),
+            off_the_runtime(move |stop| Ok(specials::find(&path, stop))),
+        );
+        let done = done?;
         let (base, commit) = (&record.base_commit, done.commit);
         let changed = commit != *base;
         let (deltas, diff) = match changed {
             true => git.diff_with_stat(base, &commit).await?,
             false => Default::default(),
         };
-        let before = &worktree.surroundings;
-        record.risks = context.risks(record, &deltas, unmerged, before).await?;
+        record.risks = context.risks(record, &deltas, unmerged, before, after)?;
         record.commit = changed.then(|| commit.clone());
         record.save()?;
+        // They hold nothing that a commit could, so they are named but are no change.
+        let changed = changed || !done.uncommitted.is_empty();
+        let mut uncommitted: BTreeSet<String> = specials?;
+        uncommitted.extend(done.uncommitted);
         Ok(Committed {
-            changed: changed || !done.uncommitted.is_empty(),
+            changed,
             commit,
             diff,
-            uncommitted: done.uncommitted,
+            uncommitted: uncommitted.into_iter().collect(),
             risks: record.risks.clone(),
         })
     }

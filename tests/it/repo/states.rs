@@ -101,6 +101,26 @@ async fn what_git_cannot_add_is_named_and_the_rest_committed() {
 }
 
 #[tokio::test]
+async fn sockets_and_pipes_are_named_and_are_no_change() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    repo.write(".gitignore", "ignored\n");
+    repo.commit("ignored");
+    let done = committed(&place, &repo, |work| {
+        work.pipe("pipe");
+        fs::create_dir_all(work.dir.join("ignored")).expect("made");
+        work.pipe("ignored/pipe");
+        let socket = work.dir.join("socket");
+        drop(std::os::unix::net::UnixListener::bind(socket).expect("a socket"));
+    })
+    .await;
+    assert_eq!(done.uncommitted, ["pipe", "socket"]);
+    assert!(!done.changed);
+    let cleaned = place.repos().clean(CleanRequest::default()).await;
+    assert_eq!(cleaned.expect("cleaned").removed.len(), 1);
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_read_is_named_and_the_rest_committed() {
     if rustix::process::geteuid().is_root() {
         // Nothing is unreadable to root; the pipe and the filter above stand for it there.
@@ -117,6 +137,14 @@ async fn a_file_that_cannot_be_read_is_named_and_the_rest_committed() {
     .await;
     assert_eq!(done.uncommitted, ["secret"]);
     assert_eq!(tree(&repo, &done.commit), "a.txt\nw");
+    let done = committed(&place, &repo, |work| {
+        work.write("w", "work");
+        work.write("closed/x", "work");
+        let mode = fs::Permissions::from_mode(0);
+        fs::set_permissions(work.dir.join("closed"), mode).expect("mode");
+    })
+    .await;
+    assert_eq!(done.uncommitted, ["closed"]);
 }
 
 /// Makes `app/.bare` with `app/.git` pointing to it, and a worktree `app/main` beside.
