@@ -107,6 +107,11 @@ impl Context {
         }
     }
 
+    /// Notes configuration and hooks again, as they are now.
+    pub(super) fn watch_anew(&self, record: &WorktreeRecord, surroundings: &mut Surroundings) {
+        surroundings.watched = self.watched(record);
+    }
+
     /// Returns configuration and hooks that belong to the user but are used in the worktree.
     fn watched(&self, record: &WorktreeRecord) -> BTreeMap<PathBuf, FileState> {
         let common = &record.common_dir;

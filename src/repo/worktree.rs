@@ -148,6 +148,9 @@ impl Repos {
         if setup == SetupRan::Yes {
             self.0.take_as_base(&mut worktree.record).await?;
             worktree.record.save()?;
+            // `setup` is the caller's own commands: what it does to hooks and settings is no risk of the item's.
+            self.0
+                .watch_anew(&worktree.record, &mut worktree.surroundings);
         }
         worktree.is_sealed = true;
         Ok(())

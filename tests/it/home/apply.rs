@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn changes_come_home_go_back_and_leave_nothing_lying_about() {
+fn changes_are_applied_undone_and_cleaned_completely() {
     let home = Home::with_config("");
     let repos = home.many_repos(3);
     let repos: Vec<&GitRepo> = repos.iter().collect();
@@ -36,7 +36,7 @@ fn changes_come_home_go_back_and_leave_nothing_lying_about() {
     assert_eq!(read(repos[0].path().join("new")), "work\n");
     assert!(!repos[2].path().join("new").exists(), "it failed");
 
-    // Where the answer was lost, the same call and get_workflow tell it again.
+    // Where the answer was lost, the same call and get_workflow return it again.
     assert_eq!(apply(&mut server, &ran, json!({})), applied);
     let told = done(&mut server, &ran["workflow_id"]);
     for item in 0..2 {
@@ -93,7 +93,7 @@ fn changes_come_home_go_back_and_leave_nothing_lying_about() {
 }
 
 #[test]
-fn an_undo_is_one_workflows_and_stands_alone() {
+fn an_undo_belongs_to_one_workflow_and_takes_no_other_arguments() {
     let home = Home::with_config("");
     let repo = home.repo("app");
     let mut server = Server::start(&home);
@@ -138,7 +138,7 @@ fn an_undo_is_one_workflows_and_stands_alone() {
 }
 
 #[test]
-fn many_rows_come_in_pages_and_every_undo_is_told() {
+fn many_rows_come_in_pages_with_every_undo() {
     let home = Home::with_config("");
     let repos = home.many_repos(64);
     let repos: Vec<&GitRepo> = repos.iter().collect();
@@ -183,7 +183,7 @@ fn many_rows_come_in_pages_and_every_undo_is_told() {
 }
 
 #[test]
-fn what_stands_in_the_way_is_named_and_nothing_is_touched() {
+fn obstacles_are_named_and_nothing_is_touched() {
     let home = Home::with_config("");
     let dirty = home.repo("dirty");
     let moved_on = home.repo("moved-on");
@@ -303,7 +303,7 @@ fn a_call_of_apply_changes_exits_with_what_was_done() {
 }
 
 #[test]
-fn a_start_inside_a_repository_is_told_that_it_is_above() {
+fn list_repos_names_the_repository_around_a_root() {
     let home = Home::new();
     let repo = home.repo("app");
     repo.write("src/x", "x");

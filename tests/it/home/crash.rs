@@ -1,11 +1,11 @@
-//! `kill -9` of the server at every step on the way home: nothing is lost, and the next server goes on.
+//! `kill -9` of the server at every step from an item's start to its apply: nothing is lost, and the next server continues.
 
 use super::*;
 use rusqlite::Connection;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-/// A home whose server finds a git that stands still at a step for which `hold-STEP` exists, says so by `at-STEP`, and
+/// A home whose server finds a git that stands still at a step for which `hold-STEP` exists, reports it by `at-STEP`, and
 /// fails once it may go.
 struct Stage {
     home: Home,
@@ -106,8 +106,8 @@ impl Stage {
         kill(server);
     }
 
-    /// What is interrupted is resumed, comes home whole, and nothing is left.
-    fn goes_on(&self, id: &Value) {
+    /// What is interrupted is resumed and applied completely, and nothing is left.
+    fn resumes(&self, id: &Value) {
         let mut server = self.server();
         let found = server.call("get_workflow", json!({"workflow_id": id})).ok();
         assert_eq!(found["counts"]["interrupted"], 1, "{found:#}");
@@ -130,7 +130,7 @@ impl Stage {
 }
 
 #[test]
-fn while_a_worktree_is_made_worked_in_verified_and_committed() {
+fn a_kill_at_any_step_of_an_item_loses_nothing() {
     for step in ["worktree", "run", "verify", "commit", "branch"] {
         let stage = Stage::new();
         std::fs::write(stage.file("hold", step), "").expect("written");
@@ -143,7 +143,7 @@ fn while_a_worktree_is_made_worked_in_verified_and_committed() {
             usize::from(was_there),
             "{step}"
         );
-        stage.goes_on(&started["workflow_id"]);
+        stage.resumes(&started["workflow_id"]);
     }
 }
 
@@ -157,7 +157,7 @@ fn files_named_new(home: &Home) -> usize {
 }
 
 #[test]
-fn between_the_worktree_and_the_journal() {
+fn a_kill_between_worktree_and_journal_loses_nothing() {
     let stage = Stage::new();
     let hold = stage.file("hold", "journal");
     std::fs::write(&hold, "").expect("written");
@@ -178,11 +178,11 @@ fn between_the_worktree_and_the_journal() {
     assert!(wait_until(HANG, is_ready));
     kill(server);
     drop(db);
-    stage.goes_on(&started["workflow_id"]);
+    stage.resumes(&started["workflow_id"]);
 }
 
 #[test]
-fn while_changes_are_applied() {
+fn a_kill_while_applying_is_recovered() {
     let stage = Stage::new();
     let mut server = stage.server();
     let started = stage.start(&mut server);
@@ -223,7 +223,7 @@ fn while_changes_are_applied() {
 }
 
 #[test]
-fn while_worktrees_are_cleaned() {
+fn a_kill_while_cleaning_is_recovered() {
     let stage = Stage::new();
     let mut server = stage.server();
     let started = stage.start(&mut server);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn setup_is_base_verify_is_told_and_a_later_attempt_goes_on() {
+fn setup_is_base_and_a_later_attempt_continues() {
     let home = Home::with_config("");
     let repo = home.repo("app");
     repo.write("mine", "not committed\n");
@@ -45,7 +45,7 @@ fn setup_is_base_verify_is_told_and_a_later_attempt_goes_on() {
 }
 
 #[test]
-fn a_later_attempt_that_changes_nothing_does_not_lose_what_an_earlier_one_did() {
+fn a_later_attempt_without_changes_keeps_earlier_work() {
     let home = Home::with_config("");
     let repo = home.repo("app");
     let mut server = Server::start(&home);
@@ -66,7 +66,7 @@ fn a_later_attempt_that_changes_nothing_does_not_lose_what_an_earlier_one_did() 
 }
 
 #[test]
-fn a_look_that_writes_fails_and_the_user_sees_nothing_of_it() {
+fn a_read_only_item_that_writes_fails_without_trace() {
     let home = Home::with_config("");
     let repo = home.repo("app");
     let mut server = Server::start(&home);
@@ -90,7 +90,7 @@ fn a_look_that_writes_fails_and_the_user_sees_nothing_of_it() {
 }
 
 #[test]
-fn bases_that_are_none_are_refused_by_name() {
+fn invalid_bases_are_refused_by_name() {
     let home = Home::with_config("");
     let repo = home.repo("app");
     let mut server = Server::start(&home);
@@ -116,7 +116,7 @@ fn bases_that_are_none_are_refused_by_name() {
 }
 
 #[test]
-fn a_repository_that_goes_away_in_mid_run_is_told_with_where_the_files_are() {
+fn a_repository_moved_during_a_run_names_where_the_files_are() {
     let home = Home::with_config("");
     let repo = home.repo("app");
     let away = home.path().join("away");

@@ -1,4 +1,4 @@
-//! Results come home, through the tools of the real server on real repositories.
+//! Items in worktrees, and their results applied, through the tools of the real server on real repositories.
 
 mod apply;
 mod crash;
@@ -46,7 +46,7 @@ fn clean(server: &mut Server, more: Value) -> Value {
     server.call("clean_worktrees", more).ok()
 }
 
-/// Nothing of ours is left in the repository or among the worktrees.
+/// Nothing of the server's is left in the repository or among the worktrees.
 #[track_caller]
 fn assert_nothing_left(home: &Home, repos: &[&GitRepo]) {
     for repo in repos {

@@ -1,4 +1,4 @@
-//! Bringing work home: every way, every refusal, every undo.
+//! Applying work: every way, every refusal, every undo.
 
 use super::support::{Place, Work, workflow};
 use super::worktree::wanted;
@@ -40,7 +40,7 @@ pub(super) async fn item(
         item,
         base: worktree.record().base_commit.clone(),
         commit: done.commit,
-        message: "Work, brought home\n".to_owned(),
+        message: "Work, applied\n".to_owned(),
         branch: format!("mine/{item}"),
     }
 }
@@ -339,7 +339,7 @@ async fn merges_fast_forward_merge_or_make_one_commit() {
     let merge = apply(&repos, &repo, How::Merge, std::slice::from_ref(&second)).await;
     assert_eq!(
         repo.git(["log", "-1", "--format=%P %s"]),
-        format!("{} {} Work, brought home", first.commit, second.commit)
+        format!("{} {} Work, applied", first.commit, second.commit)
     );
     assert_eq!(repo.git(["status", "--porcelain"]), "A  staged\n?? mine");
     repos
@@ -364,7 +364,7 @@ async fn merges_fast_forward_merge_or_make_one_commit() {
 }
 
 #[tokio::test]
-async fn a_base_that_the_user_never_committed_does_not_come_in_as_history() {
+async fn a_base_that_was_never_committed_does_not_become_history() {
     let place = Place::new();
     let repo = place.repo("app");
     let head = repo.git(["rev-parse", "HEAD"]);
@@ -412,7 +412,7 @@ async fn a_base_that_the_user_never_committed_does_not_come_in_as_history() {
 }
 
 #[tokio::test]
-async fn work_on_dirty_files_comes_home_where_they_are_as_the_item_found_them() {
+async fn work_on_dirty_files_is_applied_where_they_are_unchanged() {
     let place = Place::new();
     let repo = place.repo("app");
     repo.write("a.txt", "one\ntwo\nthree\nmine\n");
@@ -492,7 +492,7 @@ async fn a_branch_touches_no_file_and_never_another_branch() {
 }
 
 #[tokio::test]
-async fn an_undo_that_would_lose_something_is_refused_naming_it() {
+async fn an_undo_that_would_lose_changes_is_refused() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = place.repos();
@@ -549,7 +549,7 @@ async fn an_undo_that_would_lose_something_is_refused_naming_it() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_applied_to_says_why() {
+async fn refused_applies_name_the_reason() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = place.repos();
@@ -717,7 +717,7 @@ async fn a_sparse_checkout_gets_its_changes_without_the_files_it_leaves_out() {
 }
 
 #[tokio::test]
-async fn a_new_file_outside_a_sparse_checkout_is_work_like_any_other() {
+async fn a_new_file_outside_a_sparse_checkout_is_applied() {
     let place = Place::new();
     let repo = place.repo("app");
     repo.write("in/x", "1\n");

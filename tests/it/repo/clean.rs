@@ -21,7 +21,7 @@ async fn clean_all(repos: &Repos) -> Cleaned {
     repos.clean(request).await.expect("cleaned")
 }
 
-/// Nothing of ours is left in the repository or among the worktrees.
+/// Nothing of the server's is left in the repository or among the worktrees.
 fn assert_nothing_left(place: &Place, repo: &Work) {
     let ours = ["refs/heads/mahavishnu", "refs/mahavishnu"];
     assert_eq!(repo.git(["for-each-ref", ours[0], ours[1]]), "");
@@ -37,7 +37,7 @@ fn assert_nothing_left(place: &Place, repo: &Work) {
 }
 
 #[tokio::test]
-async fn applied_and_nothing_left_lying_about() {
+async fn applied_worktrees_are_removed_completely() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = place.repos();
@@ -127,7 +127,7 @@ async fn unapplied_work_stays_until_asked_and_then_a_ref_keeps_it() {
 }
 
 #[tokio::test]
-async fn work_that_the_user_merged_by_hand_is_home() {
+async fn work_merged_by_hand_counts_as_applied() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = place.repos();
@@ -141,7 +141,7 @@ async fn work_that_the_user_merged_by_hand_is_home() {
 }
 
 #[tokio::test]
-async fn worktrees_deleted_by_hand_and_repositories_moved_or_deleted_are_judged() {
+async fn deleted_worktrees_and_moved_repositories_are_cleaned_safely() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = place.repos();
@@ -198,7 +198,7 @@ async fn worktrees_deleted_by_hand_and_repositories_moved_or_deleted_are_judged(
 }
 
 #[tokio::test]
-async fn only_what_was_asked_for_is_looked_at() {
+async fn only_requested_worktrees_are_inspected() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = place.repos();
@@ -232,7 +232,7 @@ async fn only_what_was_asked_for_is_looked_at() {
 }
 
 #[tokio::test]
-async fn the_users_own_worktrees_and_branches_are_nobody_elses() {
+async fn the_users_own_worktrees_and_branches_are_kept() {
     let place = Place::new();
     let repo = place.repo("app");
     repo.git(["worktree", "add", "-q", "-b", "mahavishnu/mine", "../side"]);
@@ -250,7 +250,7 @@ async fn the_users_own_worktrees_and_branches_are_nobody_elses() {
 }
 
 #[tokio::test]
-async fn a_folder_that_a_crash_left_before_its_record_goes() {
+async fn a_folder_without_a_record_is_removed() {
     let place = Place::new();
     let home = place.state().join("worktrees/left-0-1");
     fs::create_dir_all(&home).expect("made");
@@ -264,7 +264,7 @@ async fn a_folder_that_a_crash_left_before_its_record_goes() {
 }
 
 #[tokio::test]
-async fn at_the_limit_of_disk_space_no_worktree_is_made_until_one_is_removed() {
+async fn no_worktree_is_made_at_the_disk_limit() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = Repos::new(mahavishnu::repo::Setup {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Tells the child which place to work in; without it the child's test does nothing.
+/// Names for the child which place to work in; without it the child's test does nothing.
 const BASE: &str = "MAHAVISHNU_TEST_CRASH_BASE";
 /// How many files the change has: enough to be caught in the middle.
 const FILES: usize = 120;
@@ -190,7 +190,7 @@ fn pause(time: Duration) {
     drop(never);
 }
 
-/// A git that stands still at a moment for which `hold-MOMENT` exists, says so by `at-MOMENT`, and fails once it may go.
+/// A git that stands still at a moment for which `hold-MOMENT` exists, reports it by `at-MOMENT`, and fails once it may go.
 const GIT: &str = r#"
 dir=$(dirname "$0")
 at() {

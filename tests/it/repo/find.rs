@@ -21,7 +21,7 @@ fn select(specs: &[&str]) -> Selection {
 }
 
 #[tokio::test]
-async fn a_path_is_judged_by_where_it_leads() {
+async fn links_are_resolved_before_a_path_is_checked() {
     let place = Place::new();
     let inside = place.repo("app");
     let outside = place.at(place.base.join("outside"));
@@ -95,7 +95,7 @@ fn a_start_directory_that_is_too_wide_is_refused_at_first_use() {
 }
 
 #[tokio::test]
-async fn what_is_no_repository_says_what_to_do() {
+async fn a_path_without_a_repository_gets_a_next_step() {
     let place = Place::new();
     let app = place.repo("app");
     fs::create_dir_all(place.root().join("plain")).expect("directory");
@@ -129,7 +129,7 @@ async fn what_is_no_repository_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_name_finds_nested_repositories_and_names_both_of_two() {
+async fn a_name_finds_nested_repositories_and_lists_ambiguous_ones() {
     let place = Place::new();
     place.repo("team/api");
     place.repo("team/web");
@@ -307,7 +307,7 @@ async fn head_of_a_reftable_repository_is_asked_of_git() {
 }
 
 #[tokio::test]
-async fn status_counts_dirty_files_and_tells_kinds_and_default_branch() {
+async fn status_has_dirty_files_kinds_and_default_branch() {
     let place = Place::new();
     let repo = place.repo("app");
     repo.write("Cargo.toml", "");
@@ -334,7 +334,7 @@ async fn status_counts_dirty_files_and_tells_kinds_and_default_branch() {
 }
 
 #[test]
-fn a_folder_whose_git_data_is_a_link_is_locked_with_the_repository_that_it_leads_to() {
+fn repositories_that_share_git_data_by_a_link_share_a_lock() {
     let place = Place::new();
     let repo = place.repo("app");
     let linked = place.root().join("linked");
@@ -358,7 +358,7 @@ fn a_folder_whose_git_data_is_a_link_is_locked_with_the_repository_that_it_leads
 }
 
 #[tokio::test]
-async fn a_lock_is_held_once_and_by_worktrees_of_one_repository_together() {
+async fn worktrees_of_one_repository_share_one_lock() {
     let place = Place::new();
     let repo = place.repo("app");
     repo.git(["worktree", "add", "-q", "../linked"]);
@@ -401,7 +401,7 @@ async fn a_lock_is_held_once_and_by_worktrees_of_one_repository_together() {
 }
 
 #[tokio::test]
-async fn ten_thousand_repositories_are_judged_without_a_process_each() {
+async fn ten_thousand_paths_are_checked_without_a_process_each() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = Repos::new(Setup {
@@ -421,7 +421,7 @@ async fn ten_thousand_repositories_are_judged_without_a_process_each() {
 }
 
 #[tokio::test]
-async fn git_failures_name_the_program_or_keep_its_words() {
+async fn git_failures_name_the_program_or_its_message() {
     let place = Place::new();
     let repo = place.repo("app");
     let missing = Repos::new(Setup {
@@ -440,7 +440,7 @@ async fn git_failures_name_the_program_or_keep_its_words() {
 }
 
 #[tokio::test]
-async fn worktrees_of_ours_are_nobodys_repositories() {
+async fn worktrees_are_not_listed_as_repositories() {
     let place = Place::new();
     place.repo("app");
     let repos = Repos::new(Setup {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Tells the child which file system to work on.
+/// Names for the child which file system to work on.
 const BASE: &str = "MAHAVISHNU_TEST_SMALL_DISK";
 /// The size of the file system.
 const DISK: &str = "size=48m";

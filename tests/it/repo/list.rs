@@ -6,7 +6,7 @@ use mahavishnu::repo::{ListRequest, RepoPath};
 use std::fs;
 
 #[tokio::test]
-async fn filters_narrow_and_rows_tell() {
+async fn filters_select_and_rows_have_the_state() {
     let place = Place::new();
     for (name, file, text) in [
         ("rust-a", "Cargo.toml", "serde = \"1\"\n"),

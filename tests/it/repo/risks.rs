@@ -4,7 +4,7 @@ use super::apply::apply;
 use super::support::{Place, Work};
 use super::worktree::wanted;
 use mahavishnu::model::{Risk, RiskKind};
-use mahavishnu::repo::{Change, How, Repos, Worktree};
+use mahavishnu::repo::{Change, How, Repos, SetupRan, Worktree};
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -70,6 +70,20 @@ async fn hooks_and_settings_of_the_repository_are_found() {
             found(RiskKind::GitConfig, git.join("config")),
         ]
     );
+}
+
+#[tokio::test]
+async fn what_setup_does_is_no_risk_of_the_item() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    let repos = place.repos();
+    let mut worktree = begin(&repos, &repo).await;
+    let work = place.at(worktree.path().to_owned());
+    work.git(["config", "core.hooksPath", ".husky"]);
+    work.write(".husky/pre-commit", "npm test\n");
+    let sealed = repos.seal_base(&mut worktree, SetupRan::Yes).await;
+    sealed.expect("sealed");
+    assert_eq!(end(&repos, &mut worktree).await, []);
 }
 
 #[tokio::test]

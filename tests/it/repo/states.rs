@@ -279,7 +279,7 @@ async fn repositories_that_cannot_be_read_are_rows_and_fail_no_glob() {
 }
 
 #[tokio::test]
-async fn a_start_inside_a_repository_says_that_it_is_above() {
+async fn a_root_inside_a_repository_names_it() {
     let place = Place::new();
     let repo = place.repo("app");
     repo.write("src/x", "x");

@@ -29,7 +29,7 @@ fn inside(place: &Place, worktree: &Worktree) -> Work {
 }
 
 #[tokio::test]
-async fn work_is_committed_on_a_branch_of_its_own_and_the_user_sees_nothing() {
+async fn work_is_committed_on_its_own_branch_unseen_by_the_user() {
     let place = Place::new();
     let repo = place.repo("app");
     repo.write(".gitignore", "*.log\n");
@@ -194,7 +194,7 @@ async fn again(repos: &Repos, worktree: Worktree) -> Worktree {
 }
 
 #[tokio::test]
-async fn the_setup_of_a_later_attempt_does_not_make_base_of_earlier_work() {
+async fn a_later_setup_does_not_turn_work_into_base() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = place.repos();
@@ -241,7 +241,7 @@ async fn the_setup_of_a_later_attempt_does_not_make_base_of_earlier_work() {
 }
 
 #[tokio::test]
-async fn what_a_failed_setup_left_is_base_and_what_a_crash_left_is_work() {
+async fn a_failed_setup_leaves_base_and_a_crash_leaves_work() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = place.repos();
@@ -274,7 +274,7 @@ async fn what_a_failed_setup_left_is_base_and_what_a_crash_left_is_work() {
 }
 
 #[tokio::test]
-async fn a_worktree_that_a_crash_left_before_the_attempt_began_is_no_obstacle() {
+async fn a_worktree_left_by_a_crash_does_not_block_the_attempt() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = place.repos();
@@ -302,7 +302,7 @@ fn with_submodule(place: &Place) -> Work {
 }
 
 #[tokio::test]
-async fn commits_in_a_submodule_come_home_and_uncommitted_work_in_it_is_told() {
+async fn submodule_commits_are_applied_and_uncommitted_work_is_named() {
     let place = Place::new();
     let repo = with_submodule(&place);
     let repos = place.repos();
@@ -367,7 +367,7 @@ async fn commits_in_a_submodule_come_home_and_uncommitted_work_in_it_is_told() {
 }
 
 #[tokio::test]
-async fn commits_in_a_submodule_that_the_user_does_not_have_stay_with_their_worktree() {
+async fn submodule_commits_without_a_users_copy_keep_their_worktree() {
     let place = Place::new();
     let parent = with_submodule(&place);
     let root = place.at(place.root());
@@ -546,7 +546,7 @@ async fn a_tracked_link_does_not_lead_a_copy_out_of_the_worktree() {
 }
 
 #[tokio::test]
-async fn read_only_worktrees_have_no_branch_and_tell_of_changes() {
+async fn read_only_worktrees_have_no_branch_and_report_changes() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = place.repos();
@@ -646,7 +646,7 @@ async fn odd_repositories_work_too() {
 }
 
 #[tokio::test]
-async fn a_repository_made_by_the_worker_is_told_and_not_lost() {
+async fn a_repository_made_by_the_worker_is_named_and_kept() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = place.repos();
@@ -670,7 +670,7 @@ async fn a_repository_made_by_the_worker_is_told_and_not_lost() {
 }
 
 #[tokio::test]
-async fn a_worker_that_removes_dot_git_cannot_make_git_wander() {
+async fn removing_dot_git_does_not_lead_git_to_another_repository() {
     let place = Place::new();
     // The state directory lies in a repository of the user's.
     place.at(place.base.clone()).git(["init", "-q"]);
@@ -728,7 +728,7 @@ async fn many_items_and_two_servers_share_one_repository() {
 }
 
 #[tokio::test]
-async fn a_worktree_is_gone_on_with_by_one_at_a_time() {
+async fn a_worktree_is_opened_by_one_at_a_time() {
     let place = Place::new();
     let repo = place.repo("app");
     let repos = place.repos();
@@ -755,7 +755,7 @@ async fn a_worktree_is_gone_on_with_by_one_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_worktree_of_a_dead_server_is_in_use_as_long_as_its_programs_live() {
+async fn a_worktree_stays_in_use_while_a_dead_servers_programs_live() {
     let place = Place::new();
     let repo = place.repo("app");
     let lock = place.base.join("server.lock");
@@ -791,7 +791,7 @@ async fn a_worktree_of_a_dead_server_is_in_use_as_long_as_its_programs_live() {
 }
 
 #[tokio::test]
-async fn a_user_without_a_name_gets_commits_all_the_same() {
+async fn commits_are_made_without_a_configured_user() {
     let place = Place::new();
     let repo = place.repo("app");
     let mut setup = place.setup();
