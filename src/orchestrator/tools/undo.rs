@@ -32,7 +32,11 @@ impl Orchestrator {
         let mut rows = Vec::new();
         for apply in applies? {
             let token = apply.token();
-            let error = repos.undo(&token).await.err().map(Problem::from);
+            let error = match repos.undo(&token).await {
+                // Another call has undone it meanwhile, since its record is gone.
+                Err(_) if repos.undo_record(&token, id).is_err() => None,
+                undone => undone.err().map(Problem::from),
+            };
             let records = apply
                 .items
                 .iter()

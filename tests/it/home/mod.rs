@@ -4,6 +4,7 @@ mod apply;
 mod crash;
 mod isolation;
 mod odd;
+mod twice;
 
 use crate::support::HANG;
 use crate::support::processes::wait_until;

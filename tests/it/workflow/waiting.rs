@@ -135,3 +135,37 @@ fn items_are_filtered_and_paged_and_running_ones_are_told_briefly() {
     }
     assert_eq!(seen, 60);
 }
+
+#[test]
+fn a_short_answer_leads_to_every_running_item() {
+    let home = home(8);
+    home.many_repos(8);
+    let gate = Gate::new(&home);
+    let mut server = Server::start(&home);
+    let workflow = start(&mut server, &["r*"], &gate.command(), json!({}));
+    let repos: Vec<String> = (0..8).map(|item| format!("r{item}")).collect();
+    gate.wait_for(&repos.iter().map(String::as_str).collect::<Vec<_>>());
+    until(&mut server, &workflow, |now| now["counts"]["running"] == 8);
+    let short = json!({"workflow_id": workflow});
+    let mut page = server.call("get_workflow", short).ok();
+    assert!(page.to_string().len() < 1_500, "{page:#}");
+    let mut seen = Vec::new();
+    loop {
+        let items = page["items"].as_array().expect("items");
+        assert!(!items.is_empty() && items.iter().all(|item| item["status"] == "running"));
+        seen.extend(items.iter().map(|item| item["item"].clone()));
+        assert_eq!(
+            page["truncated"] == true,
+            page["cursor"].is_string(),
+            "{page:#}"
+        );
+        if page["cursor"].is_null() {
+            break;
+        }
+        let next = json!({"workflow_id": workflow, "cursor": page["cursor"]});
+        page = server.call("get_workflow", next).ok();
+    }
+    assert_eq!(seen, (0..8).collect::<Vec<_>>());
+    gate.open();
+    assert_eq!(server.wait_done(&workflow)["status"], "succeeded");
+}
