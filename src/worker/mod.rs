@@ -113,6 +113,10 @@ pub(crate) struct Outcome {
     pub(crate) stdout_tail: String,
     /// The end of its stderr, at most a few kilobytes.
     pub(crate) stderr_tail: String,
+    /// Of a failed attempt more of the end of its stdout than the tail, some 16 KiB: where its reason is looked for.
+    pub(crate) stdout_end: String,
+    /// The same of its stderr.
+    pub(crate) stderr_end: String,
 }
 
 impl Outcome {
@@ -124,6 +128,8 @@ impl Outcome {
             final_text: None,
             stdout_tail: String::new(),
             stderr_tail: String::new(),
+            stdout_end: String::new(),
+            stderr_end: String::new(),
         }
     }
 }

@@ -3,18 +3,38 @@
 use super::{End, Outcome};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::process::{Captured, Ended, Exit, StopReason};
-use crate::redact::Scan;
+use crate::redact::{Scan, redact};
 use crate::text::left_out_line;
 
 /// Returns how an attempt ended, by how its program did.
 pub(super) fn outcome(exit: Exit) -> Outcome {
     let (end, exit_code) = end_of(&exit);
+    let failed = end != End::Succeeded;
+    let whole = |stream| {
+        if failed {
+            whole_end_of(stream)
+        } else {
+            String::new()
+        }
+    };
     Outcome {
-        end,
         exit_code,
-        final_text: None,
         stdout_tail: tail_of(&exit.stdout),
         stderr_tail: tail_of(&exit.stderr),
+        stdout_end: whole(&exit.stdout),
+        stderr_end: whole(&exit.stderr),
+        ..Outcome::of(end)
+    }
+}
+
+/// Returns all that is in memory of a stream's end, from the beginning of a line, without secrets.
+fn whole_end_of(stream: &Captured) -> String {
+    let text = format!("{}{}", stream.before_tail, stream.tail);
+    let is_cut = (text.len() as u64) < stream.total_bytes;
+    let text = redact(&text).into_string();
+    match text.split_once('\n') {
+        Some((_, lines)) if is_cut => lines.to_owned(),
+        _ => text,
     }
 }
 

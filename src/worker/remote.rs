@@ -127,6 +127,7 @@ impl<R: Remote> Worker for RemoteWorker<R> {
             let tail = self.keep(&task.logs, text).await;
             Outcome {
                 final_text: (!tail.is_empty()).then(|| tail.clone()),
+                stdout_end: tail.clone(),
                 stdout_tail: tail,
                 ..Outcome::of(end)
             }

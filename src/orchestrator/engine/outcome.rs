@@ -7,6 +7,7 @@ use crate::error::{ErrorKind, Problem};
 use crate::model::{At, CheckStatus, ItemRecord, ItemState, Stage, VerifyResult};
 use crate::panic::Panicked;
 use crate::redact::redact;
+use crate::text::on_screen;
 use crate::worker::{End, Outcome};
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ pub(super) fn conclude(
 ) {
     record.duration_ms = u64::try_from(live.started.elapsed().as_millis()).ok();
     record.exit_code = outcome.exit_code;
-    let tail = redact(outcome.final_text.as_deref().unwrap_or(tail_of(&outcome))).into_string();
+    let tail = shown(outcome.final_text.as_deref().unwrap_or(tail_of(&outcome)));
     record.output_tail = (!tail.is_empty()).then_some(tail);
     let (status, failure) = match outcome.end {
         End::Succeeded => (ItemState::Succeeded, None),
@@ -71,8 +72,7 @@ pub(super) fn conclude(
     }
     problem.message = redact(&problem.message).into_string();
     record.stage = Some(stage);
-    let cause = cause::of(&problem, &record.repo, record.output_tail.as_deref());
-    // Colours that were taken out can have stood within a secret.
+    let cause = cause::of(&problem, &outcome.stdout_end, &outcome.stderr_end);
     record.cause = Some(redact(&cause).into_string());
     record.error = Some(problem);
 }
@@ -125,9 +125,14 @@ pub(super) fn verify_failed(line: &Outcome) -> VerifyResult {
         _ => CheckStatus::Failed,
     };
     VerifyResult {
-        output_tail: Some(redact(tail_of(line)).into_string()),
+        output_tail: Some(shown(tail_of(line))),
         ..verify_result(status, line.exit_code)
     }
+}
+
+/// Returns a text as a terminal shows it, without secrets: the control sequences that are left out can have stood within one.
+fn shown(text: &str) -> String {
+    redact(&on_screen(text)).into_string()
 }
 
 /// Returns the end of the stream that says more: stderr where it failed and stderr has text.

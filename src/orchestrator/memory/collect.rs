@@ -7,6 +7,7 @@ use crate::api::{Caller, PoolOutcome, Progress};
 use crate::error::{ErrorKind, Problem};
 use crate::model::{At, MemoryId, NewMemory, PeerName, PoolName};
 use crate::redact::redact;
+use crate::text::on_screen;
 use std::sync::Arc;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
@@ -127,7 +128,7 @@ impl Job {
         const MAX_TEXT_BYTES: usize = 1 << 20;
         let peer = self.memories.forward_to();
         let mut told = told.into_iter().map(|mut memory| {
-            memory.text = redact(&memory.text).into_string();
+            memory.text = redact(&on_screen(&memory.text)).into_string();
             memory
                 .text
                 .truncate(memory.text.floor_char_boundary(MAX_TEXT_BYTES));

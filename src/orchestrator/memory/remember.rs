@@ -6,6 +6,7 @@ use crate::api::{Forwarding, Remember, RememberResult};
 use crate::error::{ErrorKind, Problem};
 use crate::model::{MemoryKind, NewMemory};
 use crate::redact::redact;
+use crate::text::on_screen;
 
 /// The longest text, in bytes; the store takes no more.
 const MAX_TEXT_BYTES: usize = 1 << 20;
@@ -43,7 +44,7 @@ impl Memories {
             })?,
         };
         let kind = call.kind.unwrap_or(MemoryKind::Note);
-        let mut memory = NewMemory::new(kind, redact(&call.text), pool, "remember");
+        let mut memory = NewMemory::new(kind, redact(&on_screen(&call.text)), pool, "remember");
         memory.repo = repo;
         memory.tags = call
             .tags
