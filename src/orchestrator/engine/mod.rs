@@ -29,7 +29,7 @@ mod stop;
 mod tests;
 mod workspace;
 
-pub(super) use cause::groups;
+pub(super) use cause::{groups, with_causes};
 pub(super) use handle::{Engine, Parts};
 pub(super) use neighbours::Neighbours;
 pub(super) use run::{Run, RunStatus, View};

@@ -10,7 +10,7 @@ use crate::model::{
     Counts, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, Settings, Work, WorkflowId,
 };
 use crate::orchestrator::Orchestrator;
-use crate::orchestrator::engine::Run;
+use crate::orchestrator::engine::{Run, with_causes};
 use crate::store::{Adopted, OwnerRequest};
 use crate::text;
 use std::collections::BTreeSet;
@@ -194,10 +194,9 @@ fn choose(items: &[ItemRecord], args: &ResumeWorkflow) -> Result<BTreeSet<ItemIn
     };
     let named = select::items(items, &args.items)?;
     check_causes(items, &args.causes)?;
-    let by_cause = |record: &ItemRecord| {
-        let cause = record.cause.as_ref();
-        args.causes.is_empty() || cause.is_some_and(|cause| args.causes.contains(cause))
-    };
+    let same_cause = with_causes(items, &args.causes);
+    let by_cause =
+        |record: &ItemRecord| args.causes.is_empty() || same_cause.contains(&record.item);
     Ok(items
         .iter()
         .filter(|record| args.items.is_empty() || named.contains(&record.item))

@@ -1,10 +1,10 @@
 //! Failures with the same cause, together.
 
 use crate::api::Failure;
-use crate::model::{ItemRecord, ItemState, Stage};
+use crate::model::{ItemIndex, ItemRecord, ItemState, Stage};
 use crate::text::cut;
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many items a group names.
 const ITEMS: usize = 20;
@@ -30,6 +30,22 @@ pub(in crate::orchestrator) fn groups<R: Borrow<ItemRecord>>(items: &[R]) -> Vec
         .collect();
     failures.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.items.cmp(&b.items)));
     failures
+}
+
+/// Returns the items whose cause is in a group with one of `causes`, each of which is the cause of an item as it is shown.
+pub(in crate::orchestrator) fn with_causes(
+    items: &[ItemRecord],
+    causes: &[String],
+) -> BTreeSet<ItemIndex> {
+    let key = |item: &ItemRecord| Some(normalise(item.cause.as_ref()?, &item.repo));
+    let named = |item: &&ItemRecord| item.cause.as_ref().is_some_and(|own| causes.contains(own));
+    let keys: BTreeSet<String> = items.iter().filter(named).filter_map(key).collect();
+    let is_meant = |item: &&ItemRecord| key(item).is_some_and(|key| keys.contains(&key));
+    items
+        .iter()
+        .filter(is_meant)
+        .map(|item| item.item)
+        .collect()
 }
 
 fn group(stage: Stage, items: &[&ItemRecord]) -> Failure {
@@ -160,5 +176,8 @@ mod tests {
             "exit code 1: error: missing file /src/api/x.rs at line 1234"
         );
         assert_eq!(groups[1].cause, "exit code 1: permission denied");
+        let shown = groups[0].cause.clone();
+        assert_eq!(with_causes(&items, &[shown]), BTreeSet::from([0, 1]));
+        assert!(with_causes(&items, &["exit code 9".to_owned()]).is_empty());
     }
 }

@@ -7,7 +7,7 @@ mod corpus;
 mod groups;
 mod line;
 
-pub(in crate::orchestrator) use groups::groups;
+pub(in crate::orchestrator) use groups::{groups, with_causes};
 
 use crate::error::Problem;
 use crate::text::cut;
