@@ -160,14 +160,27 @@ fn with_causes(error: &(impl std::error::Error + ?Sized)) -> String {
     message
 }
 
-/// Returns the known name nearest to `unknown`, where one is near enough to be meant.
+/// Returns the known name nearest to `unknown`; none where no name is near enough to be what was meant.
+///
+/// Near enough is one edit for every three characters (insertion, deletion, substitution, transposition), or a longer
+/// form of the same word. Letter case does not count.
 pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const NEAR_ENOUGH: f64 = 0.75;
+    const SHORTEST_STEM: usize = 3;
+    let unknown = unknown.to_lowercase();
+    let length = unknown.chars().count();
+    let distance = |name: &str| {
+        let name = name.to_lowercase();
+        let is_form = |stem: &str, word: &str| {
+            stem.chars().count() >= SHORTEST_STEM && word.starts_with(stem)
+        };
+        let edits = strsim::osa_distance(&unknown, &name);
+        let near = edits <= length.max(name.chars().count()) / 3;
+        (near || is_form(&unknown, &name) || is_form(&name, &unknown)).then_some(edits)
+    };
     known
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(unknown, name), name))
-        .filter(|(score, _)| *score >= NEAR_ENOUGH)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter_map(|name| Some((distance(name)?, name)))
+        .min_by_key(|(edits, _)| *edits)
         .map(|(_, name)| name)
 }
 
@@ -189,5 +202,10 @@ mod tests {
         let known = ["max_workers", "labels", "queue"];
         assert_eq!(nearest("max_worker", known), Some("max_workers"));
         assert_eq!(nearest("zzz", known), None);
+        assert_eq!(nearest("Queu", known), Some("queue"));
+        assert_eq!(nearest("repository", ["repo", "task"]), Some("repo"));
+        let programs = ["ctrlaltdel", "clang", "cloud-init", "chage", "code"];
+        assert_eq!(nearest("claude", programs), None);
+        assert_eq!(nearest("gti", ["git", "gio", "tig"]), Some("git"));
     }
 }

@@ -1,10 +1,10 @@
-//! What applies where the config file says nothing.
+//! The settings without a config file, and those that it leaves out.
 
 use super::limits::DEFAULT_QUEUE;
 use super::{
-    AGENT_PRESETS, AgentConfig, AgentPreset, Allow, CacheConfig, CommandConfig, Config, Durability,
-    Limits, LogConfig, MAX_WORKERS, PoolConfig, RootsConfig, Sources, StoreConfig, WorkerConfig,
-    WorkerKind,
+    AGENT_PRESETS, AgentConfig, Allow, CacheConfig, CommandConfig, Config, Durability, Limits,
+    LogConfig, MAX_WORKERS, PoolConfig, RootsConfig, SessionBuddyConfig, Sources, StoreConfig,
+    WorkerConfig, WorkerKind, preset,
 };
 use crate::model::PoolName;
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ pub(super) fn config(sources: &Sources) -> Config {
     }
 }
 
-/// Returns the roots that nobody named.
+/// Returns the roots where none are named.
 pub(super) fn roots(sources: &Sources) -> RootsConfig {
     RootsConfig::StartDir {
         dir: sources.start_dir.clone(),
@@ -44,46 +44,47 @@ pub(super) fn roots(sources: &Sources) -> RootsConfig {
     }
 }
 
-/// Returns the pools that nobody named, and defines their workers where `workers` does not.
+/// Returns the pools where none are named, and defines their workers where `workers` does not.
 pub(super) fn pools(
     sources: &Sources,
     workers: &mut BTreeMap<String, WorkerConfig>,
 ) -> Vec<PoolConfig> {
     let most = *MAX_WORKERS.end();
     let cores = u32::try_from(sources.cores.get()).map_or(most, |cores| cores.min(most));
-    workers
-        .entry("command".to_owned())
-        .or_insert_with(|| WorkerConfig {
-            kind: WorkerKind::Command(CommandConfig {
-                allow: Allow::Any,
-                ..CommandConfig::default()
-            }),
-            timeout: None,
-        });
+    let mut define = |name: &str| {
+        if let (false, Some(worker)) = (workers.contains_key(name), worker(name)) {
+            workers.insert(name.to_owned(), worker);
+        }
+    };
+    define("command");
     let mut pools = vec![pool("local", "command", cores)];
     for preset in &AGENT_PRESETS {
         if is_on_path(preset.program(), &sources.path) {
-            workers
-                .entry(preset.name.to_owned())
-                .or_insert_with(|| agent(preset));
+            define(preset.name);
             pools.push(pool(preset.name, preset.name, AGENT_WORKERS));
         }
     }
     pools
 }
 
-/// Returns the worker that an agent program is without settings of its own.
-pub(super) fn agent(preset: &'static AgentPreset) -> WorkerConfig {
-    WorkerConfig {
-        kind: WorkerKind::Agent(AgentConfig {
-            preset,
-            command: None,
-            allow: Allow::default(),
-            env_pass: Vec::new(),
-            env: BTreeMap::new(),
+/// Returns the worker of a kind that needs no table of its own; none where it needs one.
+pub(super) fn worker(name: &str) -> Option<WorkerConfig> {
+    let kind = match (name, preset(name)) {
+        ("command", _) => WorkerKind::Command(CommandConfig {
+            allow: Allow::Any,
+            ..CommandConfig::default()
         }),
+        ("session-buddy", _) => WorkerKind::SessionBuddy(SessionBuddyConfig { server: None }),
+        (_, Some(preset)) => WorkerKind::Agent(AgentConfig {
+            preset,
+            program: CommandConfig::default(),
+        }),
+        (_, None) => return None,
+    };
+    Some(WorkerConfig {
+        kind,
         timeout: None,
-    }
+    })
 }
 
 fn pool(name: &'static str, worker: &str, max_workers: u32) -> PoolConfig {

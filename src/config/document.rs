@@ -1,9 +1,8 @@
-//! The config file as text with places: reads it, refuses what nobody reads, and finds the line of a key.
+//! The config file as text with places: reads it, and finds the line of a key.
 
 use super::error::ConfigError;
-use super::file::{self, ConfigFile};
 use crate::error::nearest;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
@@ -82,19 +81,44 @@ impl<'a> Document<'a> {
     ///
     /// # Errors
     ///
-    /// An unknown key before a value of the wrong type: the first often explains the second.
-    pub(super) fn settings(&self) -> Result<ConfigFile, ConfigError> {
-        self.refuse_unknown(self.table.get_ref(), &file::schema(), &KeyPath::default())?;
+    /// The first unknown key, missing key, or value of a wrong type.
+    pub(super) fn settings<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         let reader = toml::de::Deserializer::from(self.table.clone());
         serde_path_to_error::deserialize(reader).map_err(|error| {
             let path = KeyPath::from(error.path());
-            let inner = error.inner();
-            let line = match inner.span() {
-                Some(span) => line_at(self.text, span.start),
-                None => self.line(&path),
-            };
-            self.value_error(path, line, inner.message())
+            match UnknownField::of(error.inner().message()) {
+                Some(field) => self.unknown_key(&path.key(field.name), &field),
+                None => self.wrong_value(&path, error.inner()),
+            }
         })
+    }
+
+    fn unknown_key(&self, path: &KeyPath, field: &UnknownField<'_>) -> ConfigError {
+        ConfigError::UnknownKey {
+            file: self.file.to_owned(),
+            line: self.line(path),
+            key: path.to_string(),
+            nearest: nearest(field.name, field.known.iter().copied()).map(str::to_owned),
+            known: field.known.iter().map(|&name| name.to_owned()).collect(),
+        }
+    }
+
+    fn wrong_value(&self, path: &KeyPath, error: &toml::de::Error) -> ConfigError {
+        let message = error.message();
+        let (message, allowed) = match message.split_once(", expected ") {
+            Some((what, expected)) => (what, expected),
+            None => (message, "see schemas/config.json"),
+        };
+        ConfigError::Value {
+            file: self.file.to_owned(),
+            line: match error.span() {
+                Some(span) => line_at(self.text, span.start),
+                None => self.line(path),
+            },
+            key: path.to_string(),
+            message: format!("has a wrong value: {}", message.trim()),
+            allowed: allowed.to_owned(),
+        }
     }
 
     /// Returns the refusal of the value at `path`; `message` is read after the key.
@@ -116,75 +140,6 @@ impl<'a> Document<'a> {
     /// Returns the folder that relative paths in the file start from.
     pub(super) fn folder(&self) -> PathBuf {
         self.file.parent().map(Path::to_owned).unwrap_or_default()
-    }
-
-    fn value_error(&self, path: KeyPath, line: usize, message: &str) -> ConfigError {
-        let (message, allowed) = match message.split_once(", expected ") {
-            Some((what, expected)) => (what, expected.to_owned()),
-            None => (message, "see schemas/config.json".to_owned()),
-        };
-        ConfigError::Value {
-            file: self.file.to_owned(),
-            line,
-            key: path.to_string(),
-            message: format!("has a wrong value: {}", message.trim()),
-            allowed,
-        }
-    }
-
-    /// Refuses the first key that `schema`, made from the structs that read the file, does not know.
-    fn refuse_unknown(
-        &self,
-        table: &DeTable<'_>,
-        schema: &Value,
-        path: &KeyPath,
-    ) -> Result<(), ConfigError> {
-        let properties = schema.get("properties").and_then(Value::as_object);
-        for (key, value) in table {
-            let name: &str = key.get_ref();
-            let here = path.key(name);
-            let known = properties.and_then(|known| known.get(name));
-            let others = schema.get("additionalProperties");
-            match (known, others) {
-                (Some(schema), _) => self.refuse_unknown_in(value, schema, &here)?,
-                (None, Some(Value::Bool(false)) | None) => {
-                    let known: Vec<String> = properties
-                        .map(|known| known.keys().cloned().collect())
-                        .unwrap_or_default();
-                    let meant = nearest(name, known.iter().map(String::as_str));
-                    return Err(ConfigError::UnknownKey {
-                        file: self.file.to_owned(),
-                        line: line_at(self.text, key.span().start),
-                        key: here.to_string(),
-                        nearest: meant.map(str::to_owned),
-                        known,
-                    });
-                }
-                (None, Some(schema @ Value::Object(_))) => {
-                    self.refuse_unknown_in(value, schema, &here)?;
-                }
-                (None, Some(_)) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn refuse_unknown_in(
-        &self,
-        value: &Spanned<DeValue<'_>>,
-        schema: &Value,
-        path: &KeyPath,
-    ) -> Result<(), ConfigError> {
-        match value.get_ref() {
-            DeValue::Table(table) if is_table(schema) => self.refuse_unknown(table, schema, path),
-            DeValue::Array(list) => match schema.get("items") {
-                Some(items) => list.iter().enumerate().try_for_each(|(index, value)| {
-                    self.refuse_unknown_in(value, items, &path.index(index))
-                }),
-                None => Ok(()),
-            },
-            _ => Ok(()),
-        }
     }
 
     /// Returns the line of the nearest key on the way to `path` that is there, from 1.
@@ -211,8 +166,22 @@ impl<'a> Document<'a> {
     }
 }
 
-fn is_table(schema: &Value) -> bool {
-    schema.get("properties").is_some() || schema.get("additionalProperties").is_some()
+/// What serde reports of a field that a struct does not have.
+struct UnknownField<'a> {
+    name: &'a str,
+    known: Vec<&'a str>,
+}
+
+impl<'a> UnknownField<'a> {
+    /// Reads serde's message; its names stand in backticks, the unknown one first.
+    fn of(message: &'a str) -> Option<Self> {
+        let names = message.strip_prefix("unknown field ")?;
+        let mut names = names.split('`').skip(1).step_by(2);
+        Some(Self {
+            name: names.next()?,
+            known: names.collect(),
+        })
+    }
 }
 
 fn line_at(text: &str, offset: usize) -> usize {

@@ -185,14 +185,8 @@ pub struct CommandConfig {
 pub struct AgentConfig {
     /// The program's preset.
     pub preset: &'static AgentPreset,
-    /// Its argv in place of the preset's, the program first. Never empty.
-    pub command: Option<Vec<String>>,
-    /// Which programs a call may name in `setup` and `verify`.
-    pub allow: Allow,
-    /// Which variables of the server's own environment are handed on.
-    pub env_pass: Vec<String>,
-    /// Variables with their values.
-    pub env: BTreeMap<String, String>,
+    /// Its settings; a `command` takes the place of the preset's argv.
+    pub program: CommandConfig,
 }
 
 /// How a tool of another MCP server is called.

@@ -1,4 +1,4 @@
-//! Cutting texts to a size, always between characters.
+//! Cutting texts to a size, always between characters, and durations as text.
 //!
 //! Sizes in bytes are for what is stored, sizes in characters for what people read. Not responsible for secrets: cut after
 //! redacting, or a cut through a secret hides it from the rules (`redact::Redacted::part` does both).
@@ -8,6 +8,7 @@ mod screen;
 pub use screen::on_screen;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// The mark of a cut within a line.
 const MARK: char = '…';
@@ -57,9 +58,41 @@ pub fn left_out_line(bytes: u64) -> String {
     format!("[{bytes} earlier bytes left out]\n")
 }
 
+/// Returns a duration in its largest whole unit, as a config file writes it: `90days`, `36h`, `250ms`.
+pub fn duration(duration: Duration) -> String {
+    const UNITS: [(&str, u128); 6] = [
+        // As humantime reads them: a year has 365.25 days.
+        ("year", 31_557_600_000),
+        ("day", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+        ("ms", 1),
+    ];
+    let ms = duration.as_millis();
+    let whole = |(_, unit): &&(&str, u128)| ms >= *unit && ms % unit == 0;
+    let Some((name, unit)) = UNITS.iter().find(whole) else {
+        return "0s".to_owned();
+    };
+    let count = ms / unit;
+    let plural = if count > 1 && name.len() > 2 { "s" } else { "" };
+    format!("{count}{name}{plural}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_shown_in_its_largest_whole_unit() {
+        for text in [
+            "90days", "1day", "10years", "36h", "90m", "1500ms", "5s", "0s",
+        ] {
+            let parsed = humantime::parse_duration(text).expect("a duration");
+            assert_eq!(duration(parsed), text);
+        }
+        assert_eq!(duration(Duration::from_secs(3_600)), "1h");
+    }
 
     #[test]
     fn cuts_fall_between_characters() {

@@ -40,8 +40,13 @@ pub(crate) fn make(
             Takes::Commands(command.command.as_deref().map(Prompt::template)),
         )),
         WorkerKind::Agent(agent) => Arc::new(CommandWorker::new(
-            programs(Reach::Fenced, &agent.allow, &agent.env_pass, &agent.env),
-            Takes::Prompts(match &agent.command {
+            programs(
+                Reach::Fenced,
+                &agent.program.allow,
+                &agent.program.env_pass,
+                &agent.program.env,
+            ),
+            Takes::Prompts(match &agent.program.command {
                 Some(argv) => Prompt::template(argv),
                 None => Prompt::preset(agent.preset),
             }),

@@ -128,7 +128,7 @@ impl Keeper {
     /// Returns the settings and the last removal as text for people, or why the last run failed.
     pub(crate) fn tell(&self) -> Result<String, Problem> {
         let age = |age: Option<Duration>| match age {
-            Some(age) => humantime::format_duration(age).to_string(),
+            Some(age) => crate::text::duration(age),
             None => "for ever".to_owned(),
         };
         let kept = format!(
