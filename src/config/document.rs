@@ -87,7 +87,7 @@ impl<'a> Document<'a> {
         serde_path_to_error::deserialize(reader).map_err(|error| {
             let path = KeyPath::from(error.path());
             match UnknownField::of(error.inner().message()) {
-                Some(field) => self.unknown_key(&path.key(field.name), &field),
+                Some(field) => self.unknown_key(&path, &field),
                 None => self.wrong_value(&path, error.inner()),
             }
         })

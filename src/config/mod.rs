@@ -101,7 +101,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootsConfig {
     /// Below these absolute folders, not yet resolved.
-    Given(Vec<PathBuf>),
+    Given(Vec<PathBuf>, NamedBy),
     /// Nobody named any: below the folder the program was started in, unless that is `/` or HOME. Decided at first
     /// use, so that a host which starts the server in `/` still gets answers that say what to do.
     StartDir {
@@ -110,6 +110,18 @@ pub enum RootsConfig {
         /// The user's home, which is refused as a root that nobody named.
         home: Option<PathBuf>,
     },
+}
+
+/// Where a setting was given, so that a hint names what to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NamedBy {
+    /// In the config file.
+    #[default]
+    File,
+    /// By `MAHAVISHNU_ROOTS`.
+    Environment,
+    /// By `--root`.
+    Flag,
 }
 
 /// One pool.
@@ -265,8 +277,11 @@ impl Config {
             Some(path) => Self::from_file(path, sources)?,
             None => defaults::config(sources),
         };
-        for over in [&sources.env, &sources.flags] {
-            config.apply(over, &sources.start_dir);
+        for (over, by) in [
+            (&sources.env, NamedBy::Environment),
+            (&sources.flags, NamedBy::Flag),
+        ] {
+            config.apply(over, by, &sources.start_dir);
         }
         Ok(config)
     }
@@ -279,10 +294,10 @@ impl Config {
         check::config(path, &text, sources)
     }
 
-    fn apply(&mut self, over: &Overrides, start_dir: &Path) {
+    fn apply(&mut self, over: &Overrides, by: NamedBy, start_dir: &Path) {
         if !over.roots.is_empty() {
             let absolute = over.roots.iter().map(|root| start_dir.join(root));
-            self.roots = RootsConfig::Given(absolute.collect());
+            self.roots = RootsConfig::Given(absolute.collect(), by);
         }
         if let Some(dir) = &over.state_dir {
             self.store.dir = start_dir.join(dir);

@@ -41,7 +41,10 @@ fn the_example_sets_every_key_and_loads() {
     assert_eq!(config.pools.len(), 4);
     assert_eq!(
         config.roots,
-        RootsConfig::Given(vec!["/home/ada/src".into(), "/home/ada/work".into()])
+        RootsConfig::Given(
+            vec!["/home/ada/src".into(), "/home/ada/work".into()],
+            NamedBy::File
+        )
     );
     assert_eq!(
         config.limits,
@@ -123,7 +126,7 @@ fn flags_win_over_the_environment_which_wins_over_the_file() {
     let config = Config::load(&sources).expect("loads");
     assert_eq!(
         config.roots,
-        RootsConfig::Given(vec![folder.path().join("code")])
+        RootsConfig::Given(vec![folder.path().join("code")], NamedBy::File)
     );
     assert_eq!(
         (config.store.dir.as_path(), config.log.filter.as_str()),
@@ -142,7 +145,7 @@ fn flags_win_over_the_environment_which_wins_over_the_file() {
     assert_eq!(config.file, Some(file));
     assert_eq!(
         config.roots,
-        RootsConfig::Given(vec!["/a".into(), "/start/b".into()])
+        RootsConfig::Given(vec!["/a".into(), "/start/b".into()], NamedBy::Environment)
     );
     assert_eq!(
         (config.store.dir.as_path(), config.log.filter.as_str()),
@@ -456,4 +459,40 @@ fn braces_that_are_no_placeholders_stay_in_a_tools_arguments() {
                 arguments.text = 'fn main() {} {prompt} {x {task}'";
     let config = read(text).unwrap_or_else(|error| panic!("{}", error.problem().message));
     assert!(config.workers["x"].kind.is_remote());
+}
+
+#[test]
+fn kinds_that_need_no_table_are_defined_by_a_pool() {
+    let pool = |worker: &str| format!("[[pools]]\nname = 'a'\nworker = '{worker}'\n");
+    let config = read(&pool("command")).expect("it loads");
+    assert!(
+        matches!(&config.workers["command"].kind, WorkerKind::Command(command) if command.allow == Allow::Any)
+    );
+    let buddy = format!(
+        "{}[session_buddy]\nurl = 'http://a'\n",
+        pool("session-buddy")
+    );
+    assert!(read(&buddy).is_ok());
+    let problem = refused(&pool("session-buddy"));
+    assert!(
+        problem
+            .message
+            .contains("`workers.session-buddy.server` is missing")
+    );
+    let problem = refused(&pool("mcp"));
+    assert!(
+        problem.message.contains("add a [workers.mcp] table"),
+        "{problem:?}"
+    );
+}
+
+#[test]
+fn a_suggestion_is_near_or_there_is_none() {
+    let problem = refused("[[pools]]\nname = 'a'\nworker = 'ctrlaltdel'\n");
+    assert!(!problem.message.contains("did you mean"), "{problem:?}");
+    let problem = refused("[[pools]]\nname = 'a'\nworker = 'cluade'\n");
+    assert!(
+        problem.message.contains("did you mean \"claude\""),
+        "{problem:?}"
+    );
 }

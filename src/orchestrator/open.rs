@@ -85,12 +85,13 @@ impl Orchestrator {
             // Not the start folder: a Session-Buddy takes the repository it is started in as its own session's.
             cwd: home.clone().unwrap_or_else(|| PathBuf::from("/")),
         };
-        let roots = match &config.roots {
-            RootsConfig::Given(roots) => roots.clone(),
-            RootsConfig::StartDir { .. } => Vec::new(),
+        let (roots, roots_by) = match &config.roots {
+            RootsConfig::Given(roots, by) => (roots.clone(), *by),
+            RootsConfig::StartDir { .. } => Default::default(),
         };
         let repos = Repos::new(ReposSetup {
             roots,
+            roots_by,
             start_dir,
             home,
             config_file: config_file.clone(),

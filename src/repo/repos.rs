@@ -6,6 +6,7 @@ use super::lock::{Lane, Locks, RepoLock};
 use super::plumbing::Plumbing;
 use super::roots::Roots;
 use super::{Layout, RepoError, RepoPath};
+use crate::config::NamedBy;
 use crate::panic::propagate;
 use crate::process::Processes;
 use std::ffi::OsString;
@@ -19,6 +20,8 @@ use tokio_util::task::TaskTracker;
 pub struct Setup {
     /// The config's `roots`; empty: the start directory.
     pub roots: Vec<PathBuf>,
+    /// Where the roots were given, for hints.
+    pub roots_by: NamedBy,
     /// The directory the program was started in.
     pub start_dir: PathBuf,
     /// The user's home directory, for `~`.
@@ -88,6 +91,7 @@ impl Repos {
             setup.home.as_deref(),
             &setup.config_file,
         )
+        .named_by(setup.roots_by)
         .without(&setup.state_dir);
         Self(Arc::new(Context {
             roots,

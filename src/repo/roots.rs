@@ -6,6 +6,7 @@
 use super::error::list;
 use super::layout::{is_absent, not_a_repository, repository_above};
 use super::{Layout, RepoError, RepoPath};
+use crate::config::NamedBy;
 use crate::error::{ErrorKind, Problem};
 use std::fs;
 use std::io;
@@ -18,6 +19,7 @@ pub struct Roots {
     unusable: Vec<(PathBuf, String)>,
     home: Option<PathBuf>,
     config_file: PathBuf,
+    named_by: NamedBy,
     /// The server's own state; repositories in it are not the user's.
     state_dir: Option<PathBuf>,
 }
@@ -37,6 +39,7 @@ impl Roots {
             unusable: Vec::new(),
             home: home.map(Path::to_owned),
             config_file: config_file.to_owned(),
+            named_by: NamedBy::File,
             state_dir: None,
         };
         if configured.is_empty() {
@@ -51,6 +54,11 @@ impl Roots {
     /// Returns the user's home directory.
     pub(super) fn home(&self) -> Option<&Path> {
         self.home.as_deref()
+    }
+
+    /// Notes where the roots were given, for hints.
+    pub(super) fn named_by(self, named_by: NamedBy) -> Self {
+        Self { named_by, ..self }
     }
 
     /// Leaves `state_dir`, which may lie under a root, out of every walk.
@@ -112,7 +120,11 @@ impl Roots {
         Err(RepoError::refused(
             ErrorKind::Forbidden,
             format!("no directory is open to tasks: {why}"),
-            self.how_to_add(),
+            match self.named_by {
+                NamedBy::File => self.how_to_add(),
+                NamedBy::Environment => "correct MAHAVISHNU_ROOTS, or unset it".to_owned(),
+                NamedBy::Flag => "correct --root, or leave it out".to_owned(),
+            },
         ))
     }
 
@@ -138,10 +150,16 @@ impl Roots {
 
     /// Returns how a person adds a root.
     pub fn how_to_add(&self) -> String {
-        format!(
-            "add the directory to `roots` in {} (roots = [\"/path/to/code\"]) and restart the server",
-            self.config_file.display()
-        )
+        match self.named_by {
+            NamedBy::File => format!(
+                "add the directory to `roots` in {} (roots = [\"/path/to/code\"]) and restart the server",
+                self.config_file.display()
+            ),
+            NamedBy::Environment => {
+                "add the directory to MAHAVISHNU_ROOTS and restart the server".to_owned()
+            }
+            NamedBy::Flag => "start the server with one more --root for the directory".to_owned(),
+        }
     }
 
     /// Returns the repository at the path `spec`, or that `spec` can at most be a name.

@@ -287,3 +287,70 @@ fn what_ran_when_its_server_died_is_remembered_by_the_next_one() {
     let text = found[0]["text"].as_str().expect("a text");
     assert!(text.contains("\ninterrupted: interrupted"), "{text}");
 }
+
+/// Returns what `check_health` says about the peer at `url` where the environment has these variables.
+fn probed(url: &str, env: &[(&str, &str)]) -> Value {
+    let home = Home::with_config(&format!("{CONFIG}[session_buddy]\nurl = '{url}'\n"));
+    let mut command = home.command();
+    command.envs(env.iter().copied());
+    let mut server = Server::start_command(command);
+    let health = server.call("check_health", json!({"probe": "peers"})).ok();
+    check(&health, "session_buddy").clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_is_asked_for_other_hosts_only() {
+    let peer = Scripted::mcp(done).await;
+    let proxy = Scripted::mcp(done).await;
+    let at = format!("http://127.0.0.1:{}", proxy.port);
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+        let port = peer.port;
+        for local in [
+            format!("http://127.0.0.1:{port}/mcp"),
+            format!("http://localhost:{port}/mcp"),
+        ] {
+            tokio::task::block_in_place(|| probed(&local, &[(name, &at)]));
+        }
+    }
+    assert!(
+        proxy.seen("initialize").is_empty(),
+        "a local server was asked through the proxy"
+    );
+    assert!(peer.seen("initialize").len() >= 6);
+    let far = "http://peer.example.test/mcp";
+    for (name, value) in [
+        ("NO_PROXY", "peer.example.test"),
+        ("no_proxy", ".example.test"),
+    ] {
+        let env = [("HTTP_PROXY", at.as_str()), (name, value)];
+        tokio::task::block_in_place(|| probed(far, &env));
+    }
+    assert!(proxy.seen("initialize").is_empty(), "NO_PROXY was ignored");
+    tokio::task::block_in_place(|| probed(far, &[("HTTP_PROXY", &at)]));
+    let asked = proxy.seen("initialize");
+    assert_eq!(asked[0].path, far, "the proxy was not used");
+}
+
+#[test]
+fn a_wrong_root_on_the_command_line_is_the_command_lines_to_correct() {
+    let home = Home::with_config(CONFIG);
+    let refused = |command: &mut std::process::Command| {
+        let output = command.output().expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr)
+    };
+    let said = refused(
+        home.command()
+            .args(["--root", "/no/such/folder", "call", "list_repos"]),
+    );
+    assert!(
+        said.contains("/no/such/folder") && said.contains("correct --root"),
+        "{said}"
+    );
+    let said = refused(
+        home.command()
+            .env("MAHAVISHNU_ROOTS", "/no/such/folder")
+            .args(["call", "list_repos"]),
+    );
+    assert!(said.contains("correct MAHAVISHNU_ROOTS"), "{said}");
+}

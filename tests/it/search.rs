@@ -628,3 +628,34 @@ async fn ten_thousand_zipf_searches_mostly_need_no_peer_while_memories_are_writt
     assert!(stats.hit_rate >= 0.6, "{stats:?}");
     desk.close().await;
 }
+
+#[tokio::test]
+async fn a_peer_that_never_answers_is_waited_for_once() {
+    // Accepted by the kernel, read by nobody.
+    let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let port = silent.local_addr().expect("it is bound").port();
+    let desk = Desk::new(port, Duration::from_secs(2));
+    let kept = desk
+        .tools
+        .remember(note("the numbat eats termites"), None, &Names)
+        .await;
+    let kept = kept.expect("it is kept");
+    let begun = Instant::now();
+    assert_eq!(desk.remote(words("first numbat")).await, SourceStatus::Late);
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+    let begun = Instant::now();
+    for n in 0..12 {
+        let found = desk.search(words(&format!("numbat {n}"))).await;
+        assert_eq!(found.hits[0].id, kept.id.to_string());
+        let source = &found.sources[1];
+        assert_ne!(source.status, SourceStatus::Ok);
+        let error = source.error.as_ref().expect("it says why");
+        assert!(error.message.contains("failing since"), "{error:?}");
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    drop(silent);
+}

@@ -9,7 +9,8 @@ use super::document::Document;
 use super::error::ConfigError;
 use super::file::{CacheEntry, ConfigFile, LimitsEntry, LogEntry, StoreEntry};
 use super::{
-    CacheConfig, Config, Durability, Limits, LogConfig, RootsConfig, Sources, StoreConfig, defaults,
+    CacheConfig, Config, Durability, Limits, LogConfig, NamedBy, RootsConfig, Sources, StoreConfig,
+    defaults,
 };
 use key::Key;
 use std::collections::BTreeMap;
@@ -56,7 +57,8 @@ fn roots(at: &Key<'_>, roots: &[String]) -> Checked<RootsConfig> {
     }
     let roots = roots.iter().enumerate();
     let given = roots.map(|(index, root)| at.index(index).folder(root));
-    given.collect::<Checked<_>>().map(RootsConfig::Given)
+    let given = given.collect::<Checked<_>>()?;
+    Ok(RootsConfig::Given(given, NamedBy::File))
 }
 
 fn limits(at: &Key<'_>, entry: &LimitsEntry) -> Checked<Limits> {

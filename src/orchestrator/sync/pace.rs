@@ -193,5 +193,5 @@ impl Pace {
 }
 
 #[cfg(test)]
-#[path = "pace_tests.rs"]
+#[path = "tests/pace.rs"]
 mod tests;

@@ -321,5 +321,5 @@ impl<O: Outbox, P: Peer> Sender<O, P> {
 }
 
 #[cfg(test)]
-#[path = "sender_tests.rs"]
+#[path = "tests/sender.rs"]
 mod tests;

@@ -57,6 +57,7 @@ impl Place {
     pub(super) fn setup(&self) -> Setup {
         Setup {
             roots: vec![self.root()],
+            roots_by: Default::default(),
             start_dir: self.base.clone(),
             home: Some(self.base.join("home")),
             config_file: self.base.join("config.toml"),

@@ -1,6 +1,6 @@
 //! Delivery under a paused clock, over a peer and an outbox in memory.
 
-#[path = "sender_fakes.rs"]
+#[path = "fakes.rs"]
 mod fakes;
 
 use super::*;
