@@ -22,10 +22,10 @@ pub enum ConfigError {
         file: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's message.
         message: String,
     },
-    /// A key that nobody reads.
+    /// A key that does not exist.
     #[error("{}:{line}: unknown key `{key}`", file.display())]
     UnknownKey {
         /// The file.
@@ -70,7 +70,7 @@ impl Fault for ConfigError {
             Self::Read { .. } => Some(
                 "name a readable file with --config or MAHAVISHNU_CONFIG, or unset both for the defaults".into(),
             ),
-            Self::Syntax { line, .. } => Some(format!("mend line {line}; texts stand in \"quotes\"")),
+            Self::Syntax { line, .. } => Some(format!("correct line {line}; texts need \"quotes\"")),
             Self::UnknownKey { nearest: Some(name), .. } => Some(format!("did you mean {name}?")),
             Self::UnknownKey { .. } => Some("remove the key".into()),
             Self::Value { key, .. } => Some(format!("change `{key}` or remove it for the default")),

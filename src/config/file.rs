@@ -66,7 +66,7 @@ pub(super) struct WorkerEntry {
     /// Which programs a call's `command`, `setup` and `verify` may name: names, absolute paths, or `["*"]` for any.
     /// Default: none.
     pub(super) allow: Vec<String>,
-    /// How long one attempt may take, setup and verify included, where the call says nothing: `"30m"`. Default: no limit.
+    /// How long one attempt may take, setup and verify included, unless the call sets another limit: `"30m"`. Default: no limit.
     pub(super) timeout: Option<String>,
     /// For `mcp` and `session-buddy`: the server.
     pub(super) server: Option<PeerEntry>,

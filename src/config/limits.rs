@@ -9,7 +9,7 @@ pub const MAX_WORKERS: RangeInclusive<u32> = 1..=10_000;
 /// How many routed tasks may wait in a pool.
 pub const QUEUE: RangeInclusive<u32> = 0..=100_000;
 
-/// How many routed tasks may wait in a pool that says nothing.
+/// How many routed tasks may wait in a pool that sets no limit.
 pub(super) const DEFAULT_QUEUE: u32 = 1_000;
 
 /// Bounds of runs.

@@ -62,7 +62,7 @@ pub struct Sources {
     pub flags: Overrides,
     /// The file read where neither names one; it may be missing.
     pub default_file: Option<PathBuf>,
-    /// The state folder where nobody names one.
+    /// The state folder where none is named.
     pub default_state_dir: PathBuf,
     /// The folder the program was started in.
     pub start_dir: PathBuf,
@@ -102,12 +102,12 @@ pub struct Config {
 pub enum RootsConfig {
     /// Below these absolute folders, not yet resolved.
     Given(Vec<PathBuf>, NamedBy),
-    /// Nobody named any: below the folder the program was started in, unless that is `/` or HOME. Decided at first
-    /// use, so that a host which starts the server in `/` still gets answers that say what to do.
+    /// None are named: below the folder the program was started in, unless that is `/` or HOME. Decided at first use,
+    /// so that a host which starts the server in `/` still gets answers with the next step.
     StartDir {
         /// The start folder.
         dir: PathBuf,
-        /// The user's home, which is refused as a root that nobody named.
+        /// The user's home, which is refused as a default root.
         home: Option<PathBuf>,
     },
 }
@@ -144,7 +144,7 @@ pub struct PoolConfig {
 pub struct WorkerConfig {
     /// What runs a task.
     pub kind: WorkerKind,
-    /// How long one attempt may take, where the call says nothing.
+    /// How long one attempt may take, unless the call sets another limit.
     pub timeout: Option<Duration>,
 }
 

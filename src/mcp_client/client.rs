@@ -15,17 +15,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
-/// Who answers at the endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerInfo {
-    /// The server's own name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// The protocol version agreed on.
-    pub protocol: String,
-}
-
 /// A handle to another MCP server; clones share one session. Nothing is connected before the first call.
 #[derive(Debug, Clone)]
 pub struct McpClient(Arc<Session>);
@@ -105,16 +94,11 @@ impl McpClient {
         .await
     }
 
-    /// Returns who answers, once connected.
-    pub fn server_info(&self) -> Option<ServerInfo> {
+    /// Returns the version that the server gave in the handshake, once connected.
+    pub fn server_version(&self) -> Option<String> {
         let connection = self.0.current()?;
         let info = connection.peer.peer_info()?;
-        let server = info.server_info.as_ref();
-        Some(ServerInfo {
-            name: server.map(|it| it.name.clone()).unwrap_or_default(),
-            version: server.map(|it| it.version.clone()).unwrap_or_default(),
-            protocol: info.protocol_version.to_string(),
-        })
+        Some(info.server_info.as_ref()?.version.clone())
     }
 
     /// Returns how often a session was found lost; the server may have restarted each time, which ends whatever it was

@@ -86,8 +86,7 @@ impl Connection {
     ) -> Result<Self, NotSent> {
         let backend =
             Backend::new(url, CONNECT_TIMEOUT).map_err(|error| NotSent::Tls(chain(&error)))?;
-        // The client renews a lost session, because it knows which calls may be repeated, and rmcp's own renewal drops
-        // the answers of the other calls. A response stream that broke is not resumed: the call is unclear.
+        // The client renews a lost session itself: rmcp's own renewal drops the answers of the other calls. A response stream that broke is not resumed: the call is unclear.
         let mut config = StreamableHttpClientTransportConfig::with_uri(url)
             .custom_headers(header_map(headers)?)
             .max_concurrent_requests(MAX_POSTS)

@@ -92,13 +92,6 @@ pub enum Unclear {
     Garbage(String),
 }
 
-impl ClientError {
-    /// Returns whether the server certainly did not execute the call, so that repeating it cannot execute it twice.
-    pub fn is_not_sent(&self) -> bool {
-        matches!(self, Self::NotSent { .. })
-    }
-}
-
 impl Fault for ClientError {
     fn kind(&self) -> ErrorKind {
         match self {

@@ -19,7 +19,7 @@ mod settings;
 mod throttle;
 
 pub use child::Launcher;
-pub use client::{McpClient, ServerInfo};
+pub use client::McpClient;
 pub use endpoint::Endpoint;
 pub use error::{ClientError, NotSent, Unclear};
 pub use progress::{OnProgress, Step};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub struct Step {
     /// How far it is, in the server's own unit.
     pub done: f64,
-    /// What `done` is at the end, where the server knows it.
+    /// What `done` will be at the end, where the server reports it.
     pub total: Option<f64>,
     /// What it is doing, in the server's words.
     pub message: Option<String>,

@@ -149,7 +149,7 @@ impl SessionBuddy {
         Ok(PeerInfo {
             door,
             tools: tools.len(),
-            version: client.server_info().map(|server| server.version),
+            version: client.server_version(),
         })
     }
 

@@ -64,7 +64,7 @@ impl Freshness {
     }
 }
 
-/// Returns the LIKE patterns that together find what a person means by `query`: the server itself knows one exact
+/// Returns the LIKE patterns that together find what a person means by `query`: the server itself finds one exact
 /// substring only.
 ///
 /// All words in their order, and each of the longest words alone; the caller ranks the items by how many they hold.

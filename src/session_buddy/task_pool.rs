@@ -82,7 +82,7 @@ impl TaskPool {
         let reply = self.call(EXECUTE, arguments, deadline).await?;
         let output = output(&reply);
         if matches!(&output, Err(PeerError::Retry(said)) if said.ends_with("not found")) {
-            // The next task makes the pool anew.
+            // The next task makes the pool again.
             *self.seen.lock().await = None;
         }
         output

@@ -1,6 +1,6 @@
 //! How many calls to keep in flight to a peer whose capacity is unknown.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Finds about the fewest calls in flight that keep a peer busy: additive increase, multiplicative decrease.
 ///
@@ -23,26 +23,18 @@ pub(super) struct Pace {
     alone: Option<f64>,
     /// The limit before the last decrease and how long a call took then, in seconds.
     before: Option<(usize, f64)>,
-    round: Round,
-}
-
-/// The calls by which the present limit is judged: those started since it was set.
-#[derive(Debug, Default)]
-struct Round {
-    number: u64,
-    /// How many of them are to end.
-    calls: u32,
-    ended: u32,
-    sum: Duration,
-    longest: Duration,
+    /// The number of the round, whose calls are those started since the limit was set.
+    round: u64,
+    /// How many calls of the round are to end, how many have, and how long those took in all and at the longest, in seconds.
+    calls: usize,
+    ended: usize,
+    sum: f64,
+    longest: f64,
 }
 
 /// A call in flight: in which round it was started, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
-    round: u64,
-    began: Instant,
-}
+pub(super) struct Ticket(u64, Instant);
 
 /// How much a round of fast growth adds: 512 calls are reached in three rounds, while a peer that works on one call at a
 /// time never gets more than 8.
@@ -84,10 +76,7 @@ impl Pace {
     /// Notes that a call is started.
     pub(super) fn started(&mut self, now: Instant) -> Ticket {
         self.in_flight += 1;
-        Ticket {
-            round: self.round.number,
-            began: now,
-        }
+        Ticket(self.round, now)
     }
 
     /// Notes that a call ended whose work the peer did. `busy`: there was always another one to start; without that, the
@@ -97,12 +86,12 @@ impl Pace {
         if !busy {
             return self.begin_round();
         }
-        if ticket.round == self.round.number {
-            self.round.ended += 1;
-            let took = now.saturating_duration_since(ticket.began);
-            self.round.sum += took;
-            self.round.longest = self.round.longest.max(took);
-            if self.round.ended == self.round.calls {
+        if ticket.0 == self.round {
+            self.ended += 1;
+            let took = now.saturating_duration_since(ticket.1).as_secs_f64();
+            self.sum += took;
+            self.longest = self.longest.max(took);
+            if self.ended == self.calls {
                 self.judge();
                 self.begin_round();
             }
@@ -118,7 +107,7 @@ impl Pace {
     pub(super) fn failed(&mut self, ticket: Ticket) {
         self.abandoned();
         // All failures of one round count once, and a single call is no overload.
-        if ticket.round == self.round.number && self.limit > 1 {
+        if ticket.0 == self.round && self.limit > 1 {
             self.fast_until = None;
             self.set(self.limit / 2);
             self.begin_round();
@@ -133,26 +122,23 @@ impl Pace {
     }
 
     fn begin_round(&mut self) {
-        let calls = match self.fast_until {
+        self.calls = match self.fast_until {
             // The calls in flight belong to the round before.
             Some(_) => self.limit.saturating_sub(self.in_flight).max(1),
             None => self.limit.max(FEWEST),
         };
-        self.round = Round {
-            number: self.round.number + 1,
-            calls: u32::try_from(calls).unwrap_or(u32::MAX),
-            ..Round::default()
-        };
+        (self.round, self.ended) = (self.round + 1, 0);
+        (self.sum, self.longest) = (0.0, 0.0);
     }
 
     /// Sets the next limit by how long the calls of the round took.
     fn judge(&mut self) {
         let took = match self.fast_until {
             // The calls of a fast round start together, so that only the last one waits for all others.
-            Some(_) => self.round.longest,
-            None => self.round.sum / self.round.ended,
+            Some(_) => self.longest,
+            None => self.sum / self.ended as f64,
         };
-        let took = took.as_secs_f64().max(1e-6);
+        let took = took.max(1e-6);
         let limit = self.limit as f64;
         if let Some((before, longer)) = self.before.take()
             && took / longer > (1.0 + limit / before as f64) / 2.0
@@ -170,20 +156,12 @@ impl Pace {
             self.set(needed.min(self.limit - 1));
         } else {
             let safe = (limit * LONGEST_WAIT / took) as usize;
-            let more = self.more().min(safe);
-            self.set(more.max(self.limit));
-        }
-    }
-
-    /// Returns the limit after one more round of growth.
-    fn more(&mut self) -> usize {
-        match self.fast_until {
-            Some(end) if self.limit * FAST < end => self.limit * FAST,
-            Some(end) => {
-                self.fast_until = None;
-                end
-            }
-            None => self.limit + (self.limit / 8).max(1),
+            let more = match self.fast_until {
+                Some(_) => self.limit * FAST,
+                None => self.limit + (self.limit / 8).max(1),
+            };
+            let more = more.min(self.fast_until.take_if(|end| more >= *end).unwrap_or(more));
+            self.set(more.min(safe).max(self.limit));
         }
     }
 

@@ -204,6 +204,7 @@ impl Work {
 fn resolved(dir: &Path) -> RepoPath {
     let place = Setup {
         roots: vec![dir.parent().expect("a parent").to_owned()],
+        roots_by: Default::default(),
         start_dir: dir.to_owned(),
         home: None,
         config_file: "config.toml".into(),

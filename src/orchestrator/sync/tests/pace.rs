@@ -3,6 +3,7 @@
 use super::*;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 /// Sends `count` calls to a peer that does `capacity` at once, each `work` long, in simulated time; returns the time
 /// and the limits along the way.
