@@ -1,4 +1,10 @@
 use super::*;
+use crate::model::PoolName;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
 use crate::error::{ErrorKind, Fault, Problem};
 use std::os::unix::fs::PermissionsExt;
 

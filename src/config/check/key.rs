@@ -1,6 +1,5 @@
 //! One key of the config file: its place, for messages, and how its value is checked.
 
-use super::Checked;
 use crate::config::Sources;
 use crate::config::document::{Document, KeyPath};
 use crate::config::error::ConfigError;
@@ -8,6 +7,9 @@ use crate::text;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// A checked value, or the refusal of the first bad one.
+pub(super) type Checked<T> = Result<T, ConfigError>;
 
 /// A key, or a table of keys, at its place in the file.
 #[derive(Clone)]

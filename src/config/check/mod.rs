@@ -6,18 +6,15 @@ mod pool;
 mod worker;
 
 use super::document::Document;
-use super::error::ConfigError;
 use super::file::{CacheEntry, ConfigFile, LimitsEntry, LogEntry, StoreEntry};
 use super::{
     CacheConfig, Config, Durability, Limits, LogConfig, NamedBy, RootsConfig, Sources, StoreConfig,
     defaults,
 };
-use key::Key;
+use key::{Checked, Key};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
-
-type Checked<T> = Result<T, ConfigError>;
 
 /// Reads and checks `text`, the content of `file`.
 pub(super) fn config(file: &Path, text: &str, sources: &Sources) -> Checked<Config> {

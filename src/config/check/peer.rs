@@ -1,7 +1,6 @@
 //! Other MCP servers, and the environment of programs.
 
-use super::Checked;
-use super::key::Key;
+use super::key::{Checked, Key};
 use crate::config::PeerConfig;
 use crate::config::file::PeerEntry;
 use reqwest::header::{HeaderName, HeaderValue};

@@ -1,7 +1,6 @@
 //! The pools.
 
-use super::Checked;
-use super::key::Key;
+use super::key::{Checked, Key};
 use crate::config::file::PoolEntry;
 use crate::config::limits::DEFAULT_QUEUE;
 use crate::config::{AGENT_PRESETS, MAX_WORKERS, PoolConfig, QUEUE, WorkerConfig, defaults};

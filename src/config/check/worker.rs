@@ -1,7 +1,6 @@
 //! The worker kinds.
 
-use super::Checked;
-use super::key::Key;
+use super::key::{Checked, Key};
 use super::peer::{environment, peer};
 use crate::config::error::ConfigError;
 use crate::config::file::WorkerEntry;

@@ -436,7 +436,7 @@ fn a_typo_in_the_config_stops_the_server_with_the_nearest_key() {
         ),
         (
             "[[pools]]\nname = \"a\"\nworker = \"comand\"\nmax_workers = 3\n",
-            "[workers.comand]",
+            "did you mean \"command\"?",
         ),
         ("[limit]\nmax_items = 3\n", "limits"),
         ("[workers.run]\nallows = [\"*\"]\n", "allow"),
