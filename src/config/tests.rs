@@ -1,12 +1,12 @@
 use super::*;
+use crate::error::{ErrorKind, Fault, Problem};
 use crate::model::PoolName;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
-use crate::error::{ErrorKind, Fault, Problem};
-use std::os::unix::fs::PermissionsExt;
 
 fn sources(start_dir: &Path) -> Sources {
     Sources {

@@ -82,7 +82,12 @@ fn limits(at: &Key<'_>, entry: &LimitsEntry) -> Checked<Limits> {
         worktrees_max_bytes: match &entry.worktrees_max_bytes {
             Some(_) => {
                 let bytes = &entry.worktrees_max_bytes;
-                Some(size("worktrees_max_bytes", bytes, 0, &Limits::WORKTREES_MAX_BYTES)?)
+                Some(size(
+                    "worktrees_max_bytes",
+                    bytes,
+                    0,
+                    &Limits::WORKTREES_MAX_BYTES,
+                )?)
             }
             None => default.worktrees_max_bytes,
         },
