@@ -3,7 +3,7 @@
 use mahavishnu::api::Unavailable;
 use mahavishnu::cli::{self, Call, Invocation, ServerProgram};
 use mahavishnu::config::{Config, Overrides, Sources};
-use mahavishnu::error::Problem;
+use mahavishnu::error::{ErrorKind, Problem};
 use mahavishnu::model::MemoryId;
 use mahavishnu::orchestrator::{Orchestrator, Setup};
 use mahavishnu::server::stdio;
@@ -30,8 +30,9 @@ pub(crate) fn main() -> ExitCode {
         return mahavishnu::process::guardian::main();
     }
     let done = match cli::parse(std::env::args_os()) {
+        Err(refusal) if is_of_a_host(&refusal) => serve(Err(bad_flags(&refusal))),
         Err(text) => return print(&text),
-        Ok(Invocation::Serve(flags)) => serve(flags),
+        Ok(Invocation::Serve(flags)) => serve(Ok(flags)),
         Ok(Invocation::Call(flags, call)) => make_call(flags, *call),
         Ok(Invocation::Forget(flags, id)) => forget(flags, id),
         Ok(Invocation::Schemas(dir)) => cli::write_schemas(&dir)
@@ -47,10 +48,10 @@ pub(crate) fn main() -> ExitCode {
 /// Serves MCP on stdio until the client goes or a signal comes.
 ///
 /// Hosts report a server that does not start as "failed to connect" and hide its stderr: so where a host started it, it
-/// serves in spite of a broken config, and every call is answered with what is wrong.
-fn serve(flags: Overrides) -> Result<ExitCode, Box<dyn Error>> {
+/// serves in spite of bad flags or a broken config, and every call is answered with what is wrong.
+fn serve(flags: Result<Overrides, Problem>) -> Result<ExitCode, Box<dyn Error>> {
     let runtime = Runtime::new()?;
-    let served = match runtime.block_on(async { open(flags) }) {
+    let served = match runtime.block_on(async { open(flags?) }) {
         Ok(orchestrator) => {
             let served = runtime.block_on(stdio::serve(Arc::new(orchestrator.clone())));
             runtime.block_on(orchestrator.close());
@@ -68,6 +69,29 @@ fn serve(flags: Overrides) -> Result<ExitCode, Box<dyn Error>> {
     // A blocked read of stdin (a file, a terminal) would keep the runtime, and with it the process.
     runtime.shutdown_background();
     Ok(served?)
+}
+
+/// Returns whether a host, not a person, gave arguments that clap refused; a host starts nothing but the server.
+fn is_of_a_host(refusal: &clap::Error) -> bool {
+    let other_command = |arg: OsString| {
+        ["call", "forget", "schemas"]
+            .iter()
+            .any(|name| arg == *name)
+    };
+    refusal.use_stderr()
+        && refusal.kind() != clap::error::ErrorKind::InvalidSubcommand
+        && !std::env::args_os().any(other_command)
+        && !std::io::stdin().is_terminal()
+}
+
+/// Returns clap's refusal without its usage.
+fn bad_flags(refusal: &clap::Error) -> Problem {
+    let text = refusal.to_string();
+    let reason = text.split("Usage:").next().unwrap_or_default();
+    let reason = reason.trim_start_matches("error:").split_whitespace();
+    let message = reason.collect::<Vec<_>>().join(" ");
+    Problem::new(ErrorKind::InvalidArgument, message)
+        .with_hint("correct the arguments of this server in the host's configuration")
 }
 
 /// Reads the config and opens the core; must be called within the runtime that the core is to run on.

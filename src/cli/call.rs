@@ -43,7 +43,11 @@ pub async fn run(program: &ServerProgram, call: Call) -> Result<u8, CliError> {
         }
     };
     bar.clear();
-    let status = server.end().await;
+    let status = tokio::select! {
+        status = server.end() => status,
+        // Dropping the server kills it; its workers die with it by their guardian.
+        () = signals.recv() => "killed".to_owned(),
+    };
     match answer {
         Some(Ok(answer)) => {
             print(&answer).map_err(CliError::Write)?;
@@ -65,12 +69,11 @@ pub fn no_answer_status() -> u8 {
 
 /// Prints the answer; a reader that has closed the pipe (`| head`) has what it wanted.
 fn print(answer: &Value) -> std::io::Result<()> {
-    let stdout = std::io::stdout().lock();
+    let mut stdout = std::io::stdout().lock();
     let text = match stdout.is_terminal() {
         true => format!("{answer:#}\n"),
         false => format!("{answer}\n"),
     };
-    let mut stdout = stdout;
     let printed = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());

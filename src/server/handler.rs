@@ -33,15 +33,15 @@ const MAX_WAITING_NOTICES: usize = 50;
 
 /// How a connection ends; fired by its transport.
 #[derive(Debug, Clone, Default)]
-pub struct Connection {
+pub(super) struct Connection {
     /// Fires when the client sends nothing more: answers are still delivered, notifications are not.
-    pub input_ended: CancellationToken,
+    pub(super) input_ended: CancellationToken,
     /// Fires when calls in flight should answer at once with what they have.
-    pub closing: CancellationToken,
+    pub(super) closing: CancellationToken,
 }
 
 /// One connection's handler.
-pub struct McpServer {
+pub(super) struct McpServer {
     tools: Arc<dyn Tools>,
     connection: Connection,
     cancel_reasons: CancelReasons,
@@ -51,7 +51,7 @@ pub struct McpServer {
 
 impl McpServer {
     /// Returns the handler of `connection`, which calls `tools`.
-    pub fn new(tools: Arc<dyn Tools>, connection: Connection) -> Self {
+    pub(super) fn new(tools: Arc<dyn Tools>, connection: Connection) -> Self {
         Self {
             tools,
             connection,

@@ -4,7 +4,7 @@ use crate::api::Caller;
 use std::time::Duration;
 
 /// The name under which `mahavishnu call` presents itself.
-pub const CLI_CLIENT: &str = "mahavishnu-call";
+pub(crate) const CLI_CLIENT: &str = "mahavishnu-call";
 
 /// Hosts that wait longer than [`Caller::DEFAULT_WAIT_CAP`], by `clientInfo.name`, each with its measured
 /// limit less a margin for the answer's way.

@@ -1,6 +1,6 @@
 //! The MCP server: it lists the tools, decodes a call, asks [`crate::api::Tools`], and encodes the answer.
 //!
-//! The protocol itself is rmcp's. [`McpServer`] is the same over any transport: what belongs to stdin, stdout and
+//! The protocol itself is rmcp's. `handler` is the same over any transport: what belongs to stdin, stdout and
 //! signals is in [`stdio`]. Not responsible for what the tools do.
 
 mod answer;
@@ -17,5 +17,4 @@ pub mod stdio;
 pub mod tools;
 
 pub use answer::MAX_ANSWER_BYTES;
-pub use handler::{Connection, McpServer};
-pub use hosts::CLI_CLIENT;
+pub(crate) use hosts::CLI_CLIENT;

@@ -3,7 +3,7 @@
 use super::transport::Transport;
 use super::{streams, watchdog};
 use crate::api::Tools;
-use crate::server::{Connection, McpServer};
+use crate::server::handler::{Connection, McpServer};
 use crate::shutdown::Signals;
 use rmcp::service::{RunningService, ServerInitializeError};
 use rmcp::{RoleServer, ServiceExt};

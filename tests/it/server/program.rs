@@ -59,6 +59,21 @@ fn a_host_gets_the_error_of_a_broken_config_in_every_answer() {
 }
 
 #[test]
+fn a_host_gets_the_error_of_bad_arguments_in_every_answer() {
+    let home = Home::new();
+    let mut command = home.command();
+    command.args(["--rot", "/tmp"]);
+    let mut server = Server::start_command(command);
+    let error = server.call("list_pools", json!({})).error();
+    assert_eq!(error["kind"], "invalid_argument");
+    let message = error["message"].as_str().expect("a message");
+    assert!(
+        message.contains("'--rot'") && message.contains("'--root'"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_call_reports_a_broken_config_without_the_transports_words() {
     let home = Home::with_config("max_worker = 3\n");
     let (status, stdout, stderr) = run(&home, &["call", "list_pools"]);
