@@ -133,15 +133,8 @@ fn an_interrupted_call_can_be_resumed_as_it_says() {
     let pipe = hold.pipe.to_str().expect("UTF-8").to_owned();
     let mut command = home.command();
     command
-        .args([
-            "call",
-            "route_least_loaded",
-            "--repo",
-            "r0",
-            "--",
-            "cat",
-            &pipe,
-        ])
+        .args(["--log", "error", "call", "route_least_loaded"])
+        .args(["--repo", "r0", "--", "cat", &pipe])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let child = command.spawn().expect("it runs");
@@ -158,8 +151,8 @@ fn an_interrupted_call_can_be_resumed_as_it_says() {
     assert_eq!(stderr.lines().count(), 2, "{stderr}");
     let (_, resume) = stderr
         .trim_end()
-        .split_once("mahavishnu call ")
-        .expect("a command");
+        .split_once("mahavishnu --log error call ")
+        .expect("a command with the flags");
 
     std::fs::remove_file(&hold.pipe).expect("it is there");
     std::fs::write(&hold.pipe, "no pipe any more").expect("it can be written");

@@ -82,7 +82,7 @@ impl Waiting {
 fn a_persons_interrupt_cancels(era: Era, client: &str, reason: &str) {
     let mut run = Waiting::start(era, client, None);
     let notices = run.cancel(Some(reason));
-    assert!(notices.contains("was stopped"), "{notices}");
+    assert!(notices.contains("was cancelled"), "{notices}");
     let stopped = run.server.wait_done(&run.workflow);
     assert_eq!(stopped["status"], "cancelled", "{stopped:#}");
     assert_eq!(stopped["counts"]["cancelled"], 1, "{stopped:#}");
@@ -110,7 +110,7 @@ fn the_run_goes_on(client: &str, reason: Option<&str>, on_interrupt: Option<&str
     let mut run = Waiting::start(Era::Initialize, client, on_interrupt);
     let notices = run.cancel(reason);
     assert!(
-        !notices.contains("stopped"),
+        !notices.contains("cancelled"),
         "{client} {reason:?}: {notices}"
     );
     let running = run.now();
