@@ -1,9 +1,13 @@
-//! Finding programs without their guardian: by the mark that they and what they start carry in their environment.
+//! Ending programs without their guardian, for the cases where both guardian processes were killed.
 //!
-//! For the cases where both guardian processes were killed. The kernel kills the programs themselves then
-//! (`PR_SET_PDEATHSIG`); this ends what they had started, and sees that all are dead. A process that cleared its
-//! environment is not found; on other systems than Linux none is.
+//! The kernel kills the programs themselves then (`PR_SET_PDEATHSIG`); this ends what they had started, and sees that all
+//! are dead: by the control group around them, where there is one, else by the mark that they and what they start carry
+//! in their environment. A process that cleared its environment is found by the group alone; on other systems than Linux
+//! none is.
 
+use super::cgroup::Cgroup;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,24 +23,39 @@ pub(super) fn mark_of(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Kills every process whose mark is `mark`, or begins with it and a colon; returns whether all are seen dead, which on
-/// other systems than Linux nothing can tell.
-pub(super) async fn end_marked(mark: String) -> bool {
-    if cfg!(not(target_os = "linux")) {
-        return false;
-    }
-    let ended = tokio::task::spawn_blocking(move || end_all(&[mark]));
-    ended.await.unwrap_or(false)
+/// Notes in a server's lock file the folder of the control group around its programs; an empty path where there is none.
+pub(super) fn note_cgroup(lock: &OwnedFd, folder: &Path) -> io::Result<()> {
+    // By the descriptor: where the file was removed, none without a lock must take its place.
+    rustix::fs::ftruncate(lock, 0)?;
+    rustix::io::pwrite(lock, folder.as_os_str().as_encoded_bytes(), 0)?;
+    Ok(())
 }
 
-/// Ends the programs that dead servers left behind, each named by its lock file, and returns how many processes were
-/// killed. To be called before the items of such servers are called interrupted.
+/// Kills what a guardian that has ended left of its programs, and returns whether all are seen dead. `left_none`: the
+/// guardian has seen that itself. On other systems than Linux nothing else can tell.
+pub(super) async fn end_of_guardian(mark: String, cgroup: Option<Cgroup>, left_none: bool) -> bool {
+    let end = move || {
+        let emptied = cgroup.is_some_and(|cgroup| cgroup.end());
+        emptied || left_none || (cfg!(target_os = "linux") && end_all(&[mark]))
+    };
+    tokio::task::spawn_blocking(end).await.unwrap_or(false)
+}
+
+/// Ends the programs that dead servers left behind, each named by its lock file, and returns how many processes carried
+/// their mark. To be called before the items of such servers are called interrupted. Blocks.
 pub fn end_leftovers(dead_servers: &[PathBuf]) -> usize {
     if dead_servers.is_empty() {
         return 0;
     }
     let marks: Vec<String> = dead_servers.iter().map(|path| mark_of(path)).collect();
     let found = linux::marked(&marks).len();
+    for lock in dead_servers {
+        let noted = std::fs::read_to_string(lock).unwrap_or_default();
+        // One that is gone was ended by its own server or guardian.
+        if let Some(cgroup) = Cgroup::at(&noted) {
+            cgroup.end();
+        }
+    }
     if found > 0 && !end_all(&marks) {
         tracing::warn!("some programs of a server that died could not be killed");
     }

@@ -18,6 +18,7 @@
 //! short calls whose output is an answer, [`Processes::talk`] for programs that are servers.
 
 mod capture;
+mod cgroup;
 mod channel;
 mod child;
 mod environment;

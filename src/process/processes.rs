@@ -1,5 +1,6 @@
 //! The server's handle on its programs: starts the guardian with the first one, and outlasts its loss.
 
+use super::cgroup::Cgroup;
 use super::channel::Channel;
 use super::guardian::SUBCOMMAND;
 use super::{Exit, Job, SpawnError, Stream, leftovers, run};
@@ -7,7 +8,7 @@ use parking_lot::Mutex;
 use rustix::net::Shutdown;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,23 +156,35 @@ impl Processes {
             Some(hold) => Stdio::from(hold.lock.try_clone()?),
             None => Stdio::null(),
         };
+        let cgroup = Cgroup::make();
+        let folder = cgroup.as_ref().map_or(Path::new(""), Cgroup::folder);
+        if let Some(hold) = &options.hold {
+            leftovers::note_cgroup(&hold.lock, folder)?;
+        }
         let guardian = tokio::process::Command::new(&options.guardian_program)
             .arg0("mahavishnu")
             .args([SUBCOMMAND, &mark])
+            .arg(folder)
             .current_dir("/")
             .stdin(OwnedFd::from(theirs))
             .stdout(lock)
             .stderr(Stdio::null())
-            .spawn()?;
+            .spawn()
+            .inspect_err(|_| cgroup.iter().for_each(Cgroup::remove))?;
         let channel = Arc::new(Channel::new(UnixStream::from_std(ours)?));
-        let serving = serve(Arc::clone(&channel), guardian, mark);
+        let serving = serve(Arc::clone(&channel), guardian, mark, cgroup);
         self.shared.tasks.spawn(serving);
         Ok(channel)
     }
 }
 
 /// Owns the channel until the guardian has ended and its programs are dead, then fails what still waits for their ends.
-async fn serve(channel: Arc<Channel>, mut guardian: tokio::process::Child, mark: String) {
+async fn serve(
+    channel: Arc<Channel>,
+    mut guardian: tokio::process::Child,
+    mark: String,
+    cgroup: Option<Cgroup>,
+) {
     if let Err(error) = channel.exchange().await {
         tracing::warn!(%error, "the guardian is lost");
     }
@@ -184,6 +197,6 @@ async fn serve(channel: Arc<Channel>, mut guardian: tokio::process::Child, mark:
             false
         }
     };
-    let all_dead = left_none || leftovers::end_marked(mark).await;
+    let all_dead = leftovers::end_of_guardian(mark, cgroup, left_none).await;
     channel.fail_all(all_dead);
 }

@@ -3,11 +3,13 @@
 use super::children::Children;
 use super::signals::{Signals, timespec};
 use super::{END_LIMIT, Inherited, SPAWNER, SUBCOMMAND, end_all, stand_apart};
+use crate::process::cgroup::Cgroup;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,7 @@ const SPAWNER_LIMIT: Duration = END_LIMIT.saturating_add(Duration::from_secs(1))
 /// # Errors
 ///
 /// The spawner cannot be started or waited for, or it failed.
-pub(super) fn keep(mark: &str) -> io::Result<()> {
+pub(super) fn keep(mark: &str, cgroup: Option<Cgroup>) -> io::Result<()> {
     let signals = Signals::new()?;
     let inherited = Inherited::take()?;
     stand_apart()?;
@@ -27,7 +29,9 @@ pub(super) fn keep(mark: &str) -> io::Result<()> {
     // The running file itself, also when an update has replaced it on disk.
     let spawner = Command::new("/proc/self/exe")
         .arg0("mahavishnu")
-        .args([SUBCOMMAND, mark, SPAWNER])
+        .args([SUBCOMMAND, mark])
+        .arg(cgroup.as_ref().map_or(Path::new(""), Cgroup::folder))
+        .arg(SPAWNER)
         .stdin(inherited.socket.try_clone()?)
         .stdout(inherited.lock.try_clone()?)
         .stderr(life)
@@ -56,7 +60,12 @@ pub(super) fn keep(mark: &str) -> io::Result<()> {
             deadline = Some(Instant::now() + SPAWNER_LIMIT);
         }
     }
-    end_all(&[], &mut Children::new(), &signals)
+    let ended = end_all(&[], &mut Children::new(), &signals);
+    match cgroup {
+        // It is proof of more: of what cannot be waited for too.
+        Some(cgroup) if cgroup.end() => Ok(()),
+        _ => ended,
+    }
 }
 
 /// Reaps what has ended and continues the spawner where it was stopped; returns whether the spawner lives.

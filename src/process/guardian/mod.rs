@@ -1,4 +1,4 @@
-//! The guardian: the processes between the server and its programs (`mahavishnu guardian MARK`).
+//! The guardian: the processes between the server and its programs (`mahavishnu guardian MARK CGROUP`).
 //!
 //! Two processes. The **keeper** starts the **spawner** and waits for its end; the spawner starts the programs. Both hold
 //! the server's socket (their stdin) and the server's ownership lock (their stdout) to their end, so that the lock is free
@@ -11,7 +11,8 @@
 //! - the spawner is killed: the kernel kills every program (`PR_SET_PDEATHSIG`), and what those had started is reparented
 //!   to the keeper, a child subreaper, which kills it;
 //! - the keeper is killed: a pipe that only it holds closes, and the spawner ends everything;
-//! - both are killed: the kernel kills the programs, and the server finds by their mark what those had started;
+//! - both are killed: the kernel kills the programs; the server, or the next one, kills what those had started: the
+//!   control group around them, where there is one, else what carries their mark;
 //! - the spawner is stopped (SIGSTOP): the keeper continues it, and kills it where it does not end in time. A stopped
 //!   keeper, or a stopped spawner without one, is continued by the kernel when its parent dies.
 //!
@@ -25,6 +26,7 @@ mod signals;
 mod spawner;
 mod start;
 
+use super::cgroup::Cgroup;
 use children::Children;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group};
@@ -52,10 +54,11 @@ const END_PAUSE: Duration = Duration::from_millis(20);
 pub fn main() -> ExitCode {
     let mut args = std::env::args().skip(2);
     let mark = args.next().unwrap_or_default();
+    let cgroup = args.next().and_then(|folder| Cgroup::at(&folder));
     let ended = match args.next().as_deref() {
         #[cfg(target_os = "linux")]
-        None => keeper::keep(&mark),
-        _ => spawn_for_the_server(mark),
+        None => keeper::keep(&mark, cgroup),
+        _ => spawn_for_the_server(mark, cgroup),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,7 +66,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn spawn_for_the_server(mark: String) -> io::Result<()> {
+fn spawn_for_the_server(mark: String, cgroup: Option<Cgroup>) -> io::Result<()> {
+    if let Some(cgroup) = cgroup {
+        cgroup.enter();
+    }
     let signals = Signals::new()?;
     let inherited = Inherited::take()?;
     stand_apart()?;

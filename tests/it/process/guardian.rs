@@ -220,6 +220,7 @@ async fn programs_are_seen_dead_before_the_loss_of_both_guardians_is_reported() 
         started.pid("grandchild").await,
         started.pid("grandchild").await,
     ];
+    let in_cgroup = cgroup_of(pids[2]).contains("mahavishnu-");
     let spawner = parent(pids[0]);
     let keeper = parent(spawner);
     for guardian in [keeper, spawner] {
@@ -238,6 +239,33 @@ async fn programs_are_seen_dead_before_the_loss_of_both_guardians_is_reported() 
     );
     let _ = kill_process(pids[2], Signal::KILL);
     assert!(bench.run(bench.job("exit 0")).await.succeeded());
+}
+
+fn cgroup_of(pid: Pid) -> String {
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero()));
+    let groups = groups.unwrap_or_default();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"));
+    own.unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn no_control_group_stays_behind() {
+    let bench = Bench::new();
+    let cancel = CancellationToken::new();
+    let mut started = bench.start(bench.job("pid hang"), &cancel);
+    let group = cgroup_of(started.pid("pid").await);
+    timeout(HANG, bench.processes.close())
+        .await
+        .expect("no hang");
+    let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
+    for mount in mounts.lines().filter(|line| line.contains(" cgroup2 ")) {
+        let point = mount.split(' ').nth(1).expect("a mount point");
+        let folder = format!("{point}{group}");
+        assert!(
+            !group.contains("mahavishnu-") || !Path::new(&folder).exists(),
+            "{folder} is left"
+        );
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod ends;
 mod git;
 mod guardian;
+mod lost;
 mod start;
 mod strays;
 mod streams;
