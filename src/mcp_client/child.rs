@@ -2,7 +2,7 @@
 
 use super::error::chain;
 use super::throttle::{Allowance, Throttled};
-use crate::process::{Child, Ended, Processes, Program, SpawnError, find_program};
+use crate::process::{Child, Ended, Processes, Program, SearchPath, SpawnError, find_program};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -27,6 +27,8 @@ pub struct Launcher {
     pub processes: Processes,
     /// The folder they run in, an absolute path; relative program paths begin there.
     pub cwd: PathBuf,
+    /// Where their programs are searched, and the PATH that they get, unless the config sets one.
+    pub search: SearchPath,
 }
 
 /// A running server and everything that it started in its process group.
@@ -46,15 +48,19 @@ impl ChildGroup {
     /// # Errors
     ///
     /// The program is not there, or nothing can be started.
-    pub(super) fn start(
+    pub(super) async fn start(
         launcher: &Launcher,
         argv: &[String],
         env: &[(String, String)],
     ) -> Result<(Self, (pipe::Receiver, pipe::Sender)), SpawnError> {
         let program = argv.first().map(String::as_str).unwrap_or_default();
-        let path = env.iter().find(|(name, _)| name == "PATH");
-        let path = path.map(|(_, value)| value.as_str()).unwrap_or_default();
-        let program = find_program(OsStr::new(program), OsStr::new(path), &launcher.cwd)?;
+        let given = env.iter().find(|(name, _)| name == "PATH");
+        let given = given.map(|(_, value)| OsStr::new(value.as_str()));
+        let path = match given {
+            Some(path) if path != launcher.search.own() => Arc::from(path),
+            _ => launcher.search.whole().await,
+        };
+        let program = find_program(OsStr::new(program), &path, &launcher.cwd)?;
         let text = |part: &String| OsString::from(part);
         let (child, pipes) = launcher.processes.talk(Program {
             program,
@@ -62,7 +68,9 @@ impl ChildGroup {
             cwd: launcher.cwd.clone(),
             env: env
                 .iter()
+                .filter(|(name, _)| name != "PATH")
                 .map(|(name, value)| (text(name), text(value)))
+                .chain([("PATH".into(), path.to_os_string())])
                 .collect(),
         })?;
         // The lock is held for the copy of a few kilobytes, never across an await.

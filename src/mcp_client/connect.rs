@@ -112,6 +112,7 @@ impl Connection {
             return Err(NotSent::Spawn("this client starts no programs".to_owned()));
         };
         let (child, (stdout, stdin)) = ChildGroup::start(launcher, command, env)
+            .await
             .map_err(|error| NotSent::Spawn(chain(&error)))?;
         let allowance = Allowance::new(UNASKED.0, UNASKED.1);
         let stdout = Throttled::new(stdout, allowance.clone());

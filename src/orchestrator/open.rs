@@ -84,6 +84,7 @@ impl Orchestrator {
             processes: host.processes.clone(),
             // Not the start folder: a Session-Buddy takes the repository it is started in as its own session's.
             cwd: home.clone().unwrap_or_else(|| PathBuf::from("/")),
+            search: host.search.clone(),
         };
         let (roots, roots_by) = match &config.roots {
             RootsConfig::Given(roots, by) => (roots.clone(), *by),
@@ -100,6 +101,7 @@ impl Orchestrator {
             worktrees_max_bytes: config.limits.worktrees_max_bytes,
             processes: host.processes.clone(),
             git: "git".into(),
+            search: host.search.clone(),
             env: env.clone(),
         });
         let mut peers = Peers::new(&config, env.clone(), Some(launcher));

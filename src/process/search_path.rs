@@ -60,6 +60,7 @@ pub enum Origin {
 /// The search path; cloning shares it.
 #[derive(Debug, Clone)]
 pub struct SearchPath {
+    own: Arc<OsStr>,
     known: watch::Sender<Known>,
 }
 
@@ -100,6 +101,7 @@ impl SearchPath {
     /// Returns the search path of a server that was started with `own` as PATH; the login shell is not asked.
     pub fn new(own: &OsStr, home: Option<&Path>) -> Self {
         Self {
+            own: own.into(),
             known: watch::Sender::new(Known::new(own, OsStr::new(""), home, true)),
         }
     }
@@ -129,6 +131,11 @@ impl SearchPath {
             known.send_replace(Known::new(&own, &login, home.as_deref(), true));
         };
         (search, Some(asking))
+    }
+
+    /// Returns the PATH that the server was started with.
+    pub fn own(&self) -> &OsStr {
+        &self.own
     }
 
     /// Returns the search path as far as it is known.

@@ -6,7 +6,7 @@
 //! server, and a call that is given up returns only after git is dead, so that no lock is free before.
 
 use super::RepoError;
-use crate::process::{Call, Ended, Processes, Program, SpawnError, find_program};
+use crate::process::{Call, Ended, Processes, Program, SearchPath, SpawnError, find_program};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,15 +54,18 @@ pub(super) enum Mode {
 pub(super) struct Git {
     processes: Processes,
     program: PathBuf,
+    search: SearchPath,
+    /// Without a PATH.
     env: Arc<[(OsString, OsString)]>,
     stop: CancellationToken,
 }
 
 impl Git {
-    /// Takes the program, a path or a name on the PATH, and the environment of which git gets the part that is safe.
+    /// Takes the program, a path or a name that is searched, and the environment of which git gets the part that is safe.
     pub(super) fn new(
         processes: Processes,
         program: PathBuf,
+        search: SearchPath,
         env: Vec<(OsString, OsString)>,
     ) -> Self {
         let mut kept: Vec<(OsString, OsString)> =
@@ -88,6 +91,7 @@ impl Git {
         Self {
             processes,
             program,
+            search,
             env: kept.into(),
             stop: CancellationToken::new(),
         }
@@ -138,16 +142,6 @@ impl Git {
         }
         cmd
     }
-
-    /// Returns the absolute path of the program.
-    fn find(&self, dir: &Path) -> Result<PathBuf, SpawnError> {
-        if self.program.is_absolute() {
-            return Ok(self.program.clone());
-        }
-        let path = self.env.iter().find(|(name, _)| name == "PATH");
-        let path = path.map(|(_, value)| value.as_os_str()).unwrap_or_default();
-        find_program(self.program.as_os_str(), path, dir)
-    }
 }
 
 fn passes(name: &OsStr) -> bool {
@@ -156,7 +150,7 @@ fn passes(name: &OsStr) -> bool {
     };
     if matches!(
         name,
-        "SSH_ASKPASS" | "SSH_ASKPASS_REQUIRE" | "LC_ALL" | "LANGUAGE"
+        "PATH" | "SSH_ASKPASS" | "SSH_ASKPASS_REQUIRE" | "LC_ALL" | "LANGUAGE"
     ) {
         return false;
     }
@@ -268,7 +262,9 @@ impl Cmd {
                 source,
             },
         };
-        let program = git.find(&dir).map_err(not_started)?;
+        let path = git.search.get();
+        let program = git.program.as_os_str();
+        let program = find_program(program, &path, &dir).map_err(not_started)?;
         // A program takes the first of two values of one name.
         let is_set = |name| self.env.iter().any(|(set, _)| set == name);
         let inherited = git.env.iter().filter(|(name, _)| !is_set(name)).cloned();
@@ -277,7 +273,10 @@ impl Cmd {
                 program,
                 args: self.args,
                 cwd: dir.clone(),
-                env: inherited.chain(self.env.iter().cloned()).collect(),
+                env: inherited
+                    .chain(self.env.iter().cloned())
+                    .chain([("PATH".into(), path.to_os_string())])
+                    .collect(),
             },
             stdin: self.stdin,
             stdout_bytes: self.max_stdout,

@@ -8,7 +8,7 @@ use super::roots::Roots;
 use super::{Layout, RepoError, RepoPath};
 use crate::config::NamedBy;
 use crate::panic::propagate;
-use crate::process::Processes;
+use crate::process::{Processes, SearchPath};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,8 +36,10 @@ pub struct Setup {
     pub worktrees_max_bytes: Option<u64>,
     /// What runs git.
     pub processes: Processes,
-    /// The git program: a path, or a name that is looked for on the PATH of `env`.
+    /// The git program: a path, or a name that is searched.
     pub git: PathBuf,
+    /// Where git is searched, and the PATH that it gets: filters such as git-lfs are programs too.
+    pub search: SearchPath,
     /// The environment git runs in; variables that point git at a repository are left out of it.
     pub env: Vec<(OsString, OsString)>,
 }
@@ -96,7 +98,7 @@ impl Repos {
         Self(Arc::new(Context {
             roots,
             locks: Arc::new(Locks::new(setup.state_dir.join("locks"))),
-            git: Git::new(setup.processes, setup.git, setup.env),
+            git: Git::new(setup.processes, setup.git, setup.search, setup.env),
             worktrees: setup.state_dir.join("worktrees"),
             applies: setup.state_dir.join("applies"),
             scratch: setup.state_dir.join("tmp"),

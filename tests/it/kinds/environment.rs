@@ -216,3 +216,44 @@ fn slots_beyond_the_limit_of_open_files_wait() {
         "{detail}"
     );
 }
+
+#[test]
+fn git_filters_and_server_programs_are_found_like_any_program() {
+    let home = Home::new();
+    let usual = home.path().join("home/.cargo/bin");
+    write_program(&usual.join("shout"), "#!/bin/sh\ntr a-z A-Z\n");
+    let faulty = binary().with_file_name("examples").join("faulty_server");
+    let start = format!("#!/bin/sh\nexec {:?} serve\n", faulty);
+    write_program(&usual.join("peertool"), &start);
+    home.configure(
+        r#"
+[[pools]]
+name = "local"
+worker = "command"
+max_workers = 1
+[[pools]]
+name = "peer"
+worker = "peer"
+max_workers = 1
+[workers.command]
+allow = ["*"]
+[workers.peer]
+kind = "mcp"
+server.command = ["peertool"]
+tool = "execute_workflow_parallel"
+"#,
+    );
+    let repo = home.repo("r");
+    repo.write(".gitattributes", "loud filter=shout\n");
+    repo.write("loud", "text\n");
+    repo.commit("A file with a filter");
+    repo.git(&["config", "filter.shout.smudge", "shout"]);
+    let mut server = Server::start(&home);
+    let row = super::pool_row(&mut server, "peer");
+    assert_eq!(row["health"], "healthy", "{row:#}");
+    let arguments = json!({
+        "command": ["cat", "loud"], "isolation": "worktree", "pools": ["local"],
+    });
+    let item = run(&mut server, arguments);
+    assert_eq!(item["output_tail"], "TEXT\n", "{item:#}");
+}

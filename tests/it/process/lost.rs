@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 /// Starts an item that writes its pid and goes on; returns its workflow and the pid.
 fn start(home: &Home, server: &mut Server) -> (Value, Pid) {
     let file = home.path().join("pid");
-    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000", file.display());
+    let script = format!(
+        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000",
+        file.display()
+    );
     let started = server.call(
         "route_least_loaded",
         json!({"repo": "r", "command": ["sh", "-c", script], "wait_s": 0}),

@@ -66,6 +66,7 @@ impl Place {
             processes: crate::support::launcher().processes,
             worktrees_max_bytes: None,
             git: "git".into(),
+            search: crate::support::search(),
             env: env(&self.base.join("home")),
         }
     }
@@ -213,6 +214,7 @@ fn resolved(dir: &Path) -> RepoPath {
         processes: crate::support::launcher().processes,
         worktrees_max_bytes: None,
         git: "git".into(),
+        search: crate::support::search(),
         env: Vec::new(),
     };
     Repos::new(place)

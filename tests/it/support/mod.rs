@@ -8,7 +8,7 @@ pub(crate) mod repos;
 pub(crate) mod server;
 
 use mahavishnu::mcp_client::Launcher;
-use mahavishnu::process::{Options, Processes};
+use mahavishnu::process::{Options, Processes, SearchPath};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +41,11 @@ pub(crate) fn say(line: &str) {
     writeln!(std::io::stderr(), "{line}").expect("stderr can be written");
 }
 
+/// Returns the search path of these tests' own PATH.
+pub(crate) fn search() -> SearchPath {
+    SearchPath::new(&std::env::var_os("PATH").unwrap_or_default(), None)
+}
+
 /// Returns what starts servers that are child processes: a guardian of the built program.
 pub(crate) fn launcher() -> Launcher {
     Launcher {
@@ -49,5 +54,6 @@ pub(crate) fn launcher() -> Launcher {
             hold: None,
         }),
         cwd: "/".into(),
+        search: search(),
     }
 }
