@@ -2,7 +2,7 @@
 
 use crate::error::Problem;
 use crate::text;
-use rmcp::model::CallToolResult;
+use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};
 
 /// The most bytes of an answer's JSON. Codex cuts what a tool answers to about 12 KB and drops the middle.
@@ -27,35 +27,51 @@ const CUTS: [(usize, usize); 7] = [
 
 /// Returns the answer of a call that did its work, whose result is the JSON object `result`.
 pub(super) fn success(tool: &str, result: Value, notices: Vec<String>) -> CallToolResult {
-    CallToolResult::structured(fit(tool, result, notices))
+    answer(CallToolResult::success, fit(tool, result, notices))
 }
 
 /// Returns the answer of a call whose arguments were refused or whose work failed.
 pub(super) fn failure(tool: &str, problem: &Problem, notices: Vec<String>) -> CallToolResult {
-    CallToolResult::structured_error(fit(tool, json!({"error": problem}), notices))
+    let result = fit(tool, json!({"error": problem}), notices);
+    answer(CallToolResult::error, result)
 }
 
-/// Returns `result` with `notices`, cut until it fits.
+/// Returns the answer with a result as its structure and, encoded once, as its text.
+fn answer(
+    of: fn(Vec<ContentBlock>) -> CallToolResult,
+    (result, text): (Value, String),
+) -> CallToolResult {
+    let mut answer = of(vec![ContentBlock::text(text)]);
+    answer.structured_content = Some(result);
+    answer
+}
+
+/// Returns `result` with `notices`, cut until it fits, and its JSON.
 ///
 /// The orchestrator pages its answers, so that this is a ceiling for what it did not foresee, such as a path of
 /// 4,000 characters: texts and lists are cut ever shorter, and `truncated` is set.
-fn fit(tool: &str, mut result: Value, notices: Vec<String>) -> Value {
+fn fit(tool: &str, mut result: Value, notices: Vec<String>) -> (Value, String) {
     add_notices(&mut result, notices);
-    let bytes = result.to_string().len();
-    if bytes <= MAX_ANSWER_BYTES {
-        return result;
+    let mut text = result.to_string();
+    if text.len() <= MAX_ANSWER_BYTES {
+        return (result, text);
     }
-    tracing::warn!(tool, bytes, "an answer is too large and is cut");
+    tracing::warn!(
+        tool,
+        bytes = text.len(),
+        "an answer is too large and is cut"
+    );
     if let Value::Object(fields) = &mut result {
         fields.insert("truncated".into(), Value::Bool(true));
     }
     for (chars, rows) in CUTS {
         shrink(&mut result, chars, rows);
-        if result.to_string().len() <= MAX_ANSWER_BYTES {
+        text = result.to_string();
+        if text.len() <= MAX_ANSWER_BYTES {
             break;
         }
     }
-    result
+    (result, text)
 }
 
 fn add_notices(result: &mut Value, notices: Vec<String>) {
