@@ -1,5 +1,6 @@
 //! `check_health`.
 
+use crate::error::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,40 @@ pub struct Check {
     /// The next step, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+}
+
+impl Check {
+    /// Returns a check with nothing to do.
+    pub(crate) fn ok(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(name, HealthStatus::Ok, detail)
+    }
+
+    /// Returns a check without a next step.
+    pub(crate) fn new(name: &str, status: HealthStatus, detail: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            status,
+            detail: detail.into(),
+            fix: None,
+        }
+    }
+
+    /// Returns a check that a problem was found in: its message, and its hint as the next step.
+    pub(crate) fn of(name: &str, status: HealthStatus, problem: impl Into<Problem>) -> Self {
+        let problem = problem.into();
+        Self {
+            fix: problem.hint,
+            ..Self::new(name, status, problem.message)
+        }
+    }
+
+    /// Returns the same check with its next step.
+    pub(crate) fn with_fix(self, fix: impl Into<String>) -> Self {
+        Self {
+            fix: Some(fix.into()),
+            ..self
+        }
+    }
 }
 
 /// Result of `check_health`.

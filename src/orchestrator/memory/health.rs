@@ -25,7 +25,7 @@ impl Memories {
     pub(in crate::orchestrator) async fn checks(&self, probe: bool) -> Vec<Check> {
         let Some(forwarding) = &self.0.forwarding else {
             let off = "off: the config names no [session_buddy]; memories stay in the store";
-            return vec![check("forwarding", HealthStatus::Ok, off.to_owned(), None)];
+            return vec![Check::ok("forwarding", off)];
         };
         let mut checks = Vec::new();
         if probe {
@@ -36,15 +36,9 @@ impl Memories {
                 checks.insert(0, state.forwarding());
                 checks.extend(state.comparison());
             }
-            Err(problem) => checks.insert(
-                0,
-                check(
-                    "forwarding",
-                    HealthStatus::Fault,
-                    problem.message,
-                    problem.hint,
-                ),
-            ),
+            Err(problem) => {
+                checks.insert(0, Check::of("forwarding", HealthStatus::Fault, problem));
+            }
         }
         checks
     }
@@ -96,7 +90,10 @@ impl State {
             ));
         }
         let (status, fix) = self.fix();
-        check("forwarding", status, detail, fix)
+        Check {
+            fix,
+            ..Check::new("forwarding", status, detail)
+        }
     }
 
     fn fix(&self) -> (HealthStatus, Option<String>) {
@@ -126,12 +123,10 @@ impl State {
                 self.peer,
                 quoted(&problem.message)
             );
-            return Some(check(
-                "forwarded copies",
-                HealthStatus::Warning,
-                detail,
-                problem.hint.clone(),
-            ));
+            return Some(Check {
+                fix: problem.hint.clone(),
+                ..Check::new("forwarded copies", HealthStatus::Warning, detail)
+            });
         }
         let (status, detail) = found?;
         let fix = (status != HealthStatus::Ok).then(|| {
@@ -140,7 +135,10 @@ impl State {
                 self.peer
             )
         });
-        Some(check("forwarded copies", status, detail, fix))
+        Some(Check {
+            fix,
+            ..Check::new("forwarded copies", status, detail)
+        })
     }
 }
 
@@ -166,8 +164,8 @@ fn found(found: &Reconciled) -> (HealthStatus, String) {
 async fn probed(forwarding: &Forwarding) -> Check {
     let name = forwarding.peer().as_str();
     match asked(forwarding).await {
-        Ok(detail) => check(name, HealthStatus::Ok, detail, None),
-        Err(problem) => check(name, HealthStatus::Fault, problem.message, problem.hint),
+        Ok(detail) => Check::ok(name, detail),
+        Err(problem) => Check::of(name, HealthStatus::Fault, problem),
     }
 }
 
@@ -206,13 +204,4 @@ fn late(what: &str, limit: Duration) -> Problem {
 
 fn quoted(text: &str) -> &str {
     &text[..text.floor_char_boundary(QUOTED_BYTES)]
-}
-
-fn check(name: &str, status: HealthStatus, detail: String, fix: Option<String>) -> Check {
-    Check {
-        name: name.to_owned(),
-        status,
-        detail,
-        fix,
-    }
 }

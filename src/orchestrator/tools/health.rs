@@ -1,12 +1,14 @@
-//! `check_health`: what this server can tell of itself, with the next step for each fault.
+//! `check_health`: the state of this server and of what it needs, with the next step for each fault.
 
-use crate::api::{Check, CheckHealth, CheckHealthResult, HealthStatus, ListPools, Probe};
-use crate::api::{Detail, Health};
-use crate::error::{Fault, Problem};
+use crate::api::{
+    Check, CheckHealth, CheckHealthResult, Health, HealthStatus, ListPools, PoolRow, Probe,
+};
+use crate::error::Problem;
 use crate::orchestrator::Orchestrator;
 use crate::process;
+use std::cmp::Reverse;
 
-/// Below this much free space the state directory's disk is told as a warning, in bytes.
+/// Less free space than this on the state directory's disk is a warning, in bytes.
 const ENOUGH_BYTES: u64 = 200 << 20;
 
 /// How many worktrees with work that was never applied are named.
@@ -22,7 +24,7 @@ impl Orchestrator {
         checks.push(self.disk_check());
         checks.extend(self.roots_check());
         checks.extend(self.programs_check().await);
-        checks.push(self.process_check());
+        checks.push(process_check());
         checks.push(self.room_check());
         checks.push(self.runs_check());
         checks.extend(self.worktree_checks().await);
@@ -30,15 +32,14 @@ impl Orchestrator {
         let peers = args.probe == Some(Probe::Peers);
         checks.extend(self.0.memories.checks(peers).await);
         if args.probe == Some(Probe::Workers) {
-            checks.extend(self.pools_check().await?);
+            let pools = self.list_pools(ListPools::default()).await?.pools;
+            checks.extend(pools.into_iter().map(pool_check));
         }
-        let status = checks
-            .iter()
-            .map(|check| check.status)
-            .max_by_key(|status| rank(*status))
-            .unwrap_or(HealthStatus::Ok);
+        checks.sort_by_key(|check| Reverse(check.status));
         Ok(CheckHealthResult {
-            status,
+            status: checks
+                .first()
+                .map_or(HealthStatus::Ok, |worst| worst.status),
             checks,
             truncated: false,
         })
@@ -50,97 +51,67 @@ impl Orchestrator {
             Some(file) => format!("read from {}", file.display()),
             None => format!("none; the defaults apply. It would be read from {path}"),
         };
-        check("config", HealthStatus::Ok, detail, None)
+        Check::ok("config", detail)
     }
 
     async fn store_check(&self) -> Check {
-        match self.0.store.integrity().await {
-            Ok(health) if health.ok => check(
-                "store",
-                HealthStatus::Ok,
-                format!(
-                    "{}: {} workflows, {} memories, {} bytes and {} in the log",
-                    health.path.display(),
-                    health.workflows,
-                    health.memories,
-                    health.file_bytes,
-                    health.wal_bytes
-                ),
-                None,
-            ),
-            Ok(health) => check(
-                "store",
-                HealthStatus::Fault,
-                format!(
-                    "{} is damaged: {}",
-                    health.path.display(),
-                    health.problems.join("; ")
-                ),
-                Some(
-                    "end all servers, copy the file, and repair it with `sqlite3 FILE .recover`"
-                        .to_owned(),
-                ),
-            ),
-            Err(error) => check(
-                "store",
-                HealthStatus::Fault,
-                error.problem().message,
-                error.hint(),
-            ),
+        let health = match self.0.store.integrity().await {
+            Ok(health) => health,
+            Err(error) => return Check::of("store", HealthStatus::Fault, error),
+        };
+        let path = health.path.display();
+        if health.ok {
+            let detail = format!(
+                "{path}: {} workflows, {} memories, {} bytes and {} in the log",
+                health.workflows, health.memories, health.file_bytes, health.wal_bytes
+            );
+            return Check::ok("store", detail);
         }
+        let detail = format!("{path} is damaged: {}", health.problems.join("; "));
+        Check::new("store", HealthStatus::Fault, detail)
+            .with_fix("end all servers, copy the file, and repair it with `sqlite3 FILE .recover`")
+    }
+
+    /// Returns how much space the state directory's disk has.
+    fn disk_check(&self) -> Check {
+        let dir = self.0.store.state_dir();
+        let disk = match rustix::fs::statvfs(dir) {
+            Ok(disk) => disk,
+            Err(error) => {
+                let detail = format!("the free space of {} is unknown: {error}", dir.display());
+                return Check::new("disk", HealthStatus::Warning, detail);
+            }
+        };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let detail = format!("{} MB free for {}", free >> 20, dir.display());
+        if free >= ENOUGH_BYTES {
+            return Check::ok("disk", detail);
+        }
+        Check::new("disk", HealthStatus::Warning, detail)
+            .with_fix("free some space: results, logs and worktrees are written there")
     }
 
     fn roots_check(&self) -> Vec<Check> {
         let roots = self.0.repos.roots();
         let mut checks = vec![match roots.dirs() {
-            Ok(dirs) => check(
-                "roots",
-                HealthStatus::Ok,
-                dirs.iter()
-                    .map(|dir| dir.display().to_string())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                None,
-            ),
-            Err(error) => check(
-                "roots",
-                HealthStatus::Fault,
-                error.problem().message,
-                error.hint(),
-            ),
+            Ok(dirs) => {
+                let dirs: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+                Check::ok("roots", dirs.join(", "))
+            }
+            Err(error) => Check::of("roots", HealthStatus::Fault, error),
         }];
-        for (dir, why) in roots.unusable() {
-            checks.push(check(
-                "roots",
-                HealthStatus::Warning,
-                format!("{} cannot be used: {why}", dir.display()),
-                Some(roots.how_to_add()),
-            ));
-        }
+        checks.extend(roots.unusable().iter().map(|(dir, why)| {
+            let detail = format!("{} cannot be used: {why}", dir.display());
+            Check::new("roots", HealthStatus::Warning, detail).with_fix(roots.how_to_add())
+        }));
         checks
-    }
-
-    fn process_check(&self) -> Check {
-        match process::catches_strays() {
-            Ok(()) => check(
-                "processes",
-                HealthStatus::Ok,
-                "every program and what it starts ends with this server".to_owned(),
-                None,
-            ),
-            Err(why) => check("processes", HealthStatus::Info, why.to_owned(), None),
-        }
     }
 
     /// Returns how many worktrees there are, which of them hold unapplied work, and applies that a crash cut short.
     async fn worktree_checks(&self) -> Vec<Check> {
         let health = match self.0.repos.health().await {
             Ok(health) => health,
-            Err(error) => {
-                let problem = error.problem();
-                let (message, hint) = (problem.message, problem.hint);
-                return vec![check("worktrees", HealthStatus::Warning, message, hint)];
-            }
+            Err(error) => return vec![Check::of("worktrees", HealthStatus::Warning, error)],
         };
         let unapplied = health.unapplied.len();
         let mut detail = format!(
@@ -171,11 +142,14 @@ impl Orchestrator {
                 ));
             }
         }
-        let mut checks = vec![check("worktrees", status, detail, fix)];
+        let mut checks = vec![Check {
+            fix,
+            ..Check::new("worktrees", status, detail)
+        }];
         checks.extend(health.interrupted_applies.iter().map(|repo| {
             let detail = format!("an apply_changes on {repo} was cut short");
             let fix = "it is finished or rolled back by the next server that starts, or the next apply_changes there";
-            check("applies", HealthStatus::Warning, detail, Some(fix.to_owned()))
+            Check::new("applies", HealthStatus::Warning, detail).with_fix(fix)
         }));
         checks.extend(health.stuck_applies.iter().map(|(repo, copies)| {
             let detail = format!("an apply_changes on {repo} could not be rolled back wholly");
@@ -183,7 +157,7 @@ impl Orchestrator {
                 "compare its files with the old ones in {}",
                 copies.display()
             );
-            check("applies", HealthStatus::Fault, detail, Some(fix))
+            Check::new("applies", HealthStatus::Fault, detail).with_fix(fix)
         }));
         checks
     }
@@ -197,104 +171,51 @@ impl Orchestrator {
             queued += counts.queued;
             unsaved += run.unsaved();
         }
-        let mut detail = format!(
-            "{} workflows, {running} items running, {queued} waiting",
+        let detail = format!(
+            "{} workflows, {running} items running, {queued} queued",
             runs.len()
         );
         if unsaved == 0 {
-            return check("runs", HealthStatus::Ok, detail, None);
+            return Check::ok("runs", detail);
         }
-        // One that is being written just now is none to speak of, but it cannot be told from one that cannot be.
-        detail.push_str(&format!(
-            "; the ends of {unsaved} of them are not written to the store yet"
-        ));
-        let fix = "if it stays, see the checks `store` and `disk`; they are written as soon as they can be";
-        check("runs", HealthStatus::Info, detail, Some(fix.to_owned()))
-    }
-
-    /// Tells how much room the state directory has.
-    fn disk_check(&self) -> Check {
-        let dir = self.0.store.state_dir();
-        match rustix::fs::statvfs(dir) {
-            Ok(disk) => {
-                let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-                let detail = format!("{} MB free for {}", free >> 20, dir.display());
-                if free >= ENOUGH_BYTES {
-                    return check("disk", HealthStatus::Ok, detail, None);
-                }
-                let fix = "free some space: ends, logs and worktrees are written there".to_owned();
-                check("disk", HealthStatus::Warning, detail, Some(fix))
-            }
-            Err(error) => check(
-                "disk",
-                HealthStatus::Warning,
-                format!("{} cannot be asked about: {error}", dir.display()),
-                None,
-            ),
-        }
+        // Usually they are just being written, which looks the same as a store that cannot be written.
+        let detail = format!("{detail}; the results of {unsaved} are not written to the store yet");
+        Check::new("runs", HealthStatus::Info, detail).with_fix(
+            "if this stays, see the checks `store` and `disk`; they are written as soon as possible",
+        )
     }
 
     fn retention_check(&self) -> Check {
         match self.0.keeper.tell() {
-            Ok(told) => check("retention", HealthStatus::Ok, told, None),
-            Err(problem) => check(
-                "retention",
-                HealthStatus::Warning,
-                problem.message,
-                problem.hint,
-            ),
+            Ok(detail) => Check::ok("retention", detail),
+            Err(problem) => Check::of("retention", HealthStatus::Warning, problem),
         }
     }
+}
 
-    async fn pools_check(&self) -> Result<Vec<Check>, Problem> {
-        let page = self
-            .list_pools(ListPools {
-                detail: Some(Detail::Summary),
-                ..ListPools::default()
-            })
-            .await?;
-        Ok(page
-            .pools
-            .into_iter()
-            .map(|row| {
-                let status = match row.health {
-                    Health::Healthy => HealthStatus::Ok,
-                    Health::Draining => HealthStatus::Info,
-                    Health::Degraded => HealthStatus::Warning,
-                    Health::Unreachable => HealthStatus::Fault,
-                };
-                let (detail, fix) = match row.error {
-                    Some(problem) => (problem.message, problem.hint),
-                    None => (
-                        format!("{} of {} slots taken", row.in_flight, row.max_workers),
-                        None,
-                    ),
-                };
-                check(&format!("pool {}", row.name), status, detail, fix)
-            })
-            .collect())
+fn process_check() -> Check {
+    match process::catches_strays() {
+        Ok(()) => Check::ok(
+            "processes",
+            "every program and what it starts ends with this server",
+        ),
+        Err(why) => Check::new("processes", HealthStatus::Info, why),
     }
 }
 
-pub(super) fn check(
-    name: &str,
-    status: HealthStatus,
-    detail: String,
-    fix: Option<String>,
-) -> Check {
-    Check {
-        name: name.to_owned(),
-        status,
-        detail,
-        fix,
-    }
-}
-
-fn rank(status: HealthStatus) -> u8 {
-    match status {
-        HealthStatus::Ok => 0,
-        HealthStatus::Info => 1,
-        HealthStatus::Warning => 2,
-        HealthStatus::Fault => 3,
+fn pool_check(row: PoolRow) -> Check {
+    let name = format!("pool {}", row.name);
+    let status = match row.health {
+        Health::Healthy => HealthStatus::Ok,
+        Health::Draining => HealthStatus::Info,
+        Health::Degraded => HealthStatus::Warning,
+        Health::Unreachable => HealthStatus::Fault,
+    };
+    match row.error {
+        Some(problem) => Check::of(&name, status, problem),
+        None => {
+            let detail = format!("{} of {} slots taken", row.in_flight, row.max_workers);
+            Check::new(&name, status, detail)
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! The checks of `check_health` about programs: where they are found, and how many may run at once.
 
-use super::health::check;
 use crate::api::{Check, HealthStatus};
 use crate::orchestrator::Orchestrator;
 use crate::process::{Origin, SearchPath};
@@ -24,15 +23,9 @@ impl Orchestrator {
         }
         let git = crate::process::find_program("git".as_ref(), &search.get(), Path::new("/"));
         let mut checks = vec![match git {
-            Ok(git) => check("git", HealthStatus::Ok, place(search, &git), None),
-            Err(error) => check(
-                "git",
-                HealthStatus::Fault,
-                error.to_string(),
-                Some(
-                    "install git, or put it on the PATH that the host starts this server with"
-                        .to_owned(),
-                ),
+            Ok(git) => Check::ok("git", place(search, &git)),
+            Err(error) => Check::new("git", HealthStatus::Fault, error.to_string()).with_fix(
+                "install git, or put it on the PATH that the host starts this server with",
             ),
         }];
         if !found.is_empty() {
@@ -51,18 +44,13 @@ impl Orchestrator {
         let slots: u64 = local.map(|it| u64::from(it.load.max_workers)).sum();
         if slots <= attempts {
             let detail = format!("the limit is enough for the {slots} slots on this machine");
-            return check("open files", HealthStatus::Ok, detail, None);
+            return Check::ok("open files", detail);
         }
         let detail = format!(
             "the limit of {limit} open files allows {attempts} attempts on this machine at once; the pools have {slots} slots, so the others wait"
         );
-        let fix =
-            "raise the limit (`ulimit -n`) of the host that starts this server, or use fewer slots";
-        check(
-            "open files",
-            HealthStatus::Warning,
-            detail,
-            Some(fix.to_owned()),
+        Check::new("open files", HealthStatus::Warning, detail).with_fix(
+            "raise the limit (`ulimit -n`) of the host that starts this server, or use fewer slots",
         )
     }
 }
@@ -79,15 +67,12 @@ fn programs(search: &SearchPath, found: &BTreeMap<String, Option<PathBuf>>) -> C
     if found.len() > NAMED {
         places.push(format!("and {} more", found.len() - NAMED));
     }
-    let missing = found.values().any(Option::is_none);
-    let status = match missing {
-        true => HealthStatus::Info,
-        false => HealthStatus::Ok,
-    };
-    let fix = missing.then(|| {
-        "install what is not found, or name it by its absolute path in the config file".to_owned()
-    });
-    check("programs", status, places.join("; "), fix)
+    let detail = places.join("; ");
+    if found.values().all(Option::is_some) {
+        return Check::ok("programs", detail);
+    }
+    Check::new("programs", HealthStatus::Info, detail)
+        .with_fix("install what is not found, or name it by its absolute path in the config file")
 }
 
 /// Returns the path of a program and why it was searched there.
