@@ -21,7 +21,7 @@ pub struct Item {
     /// The pool that ran it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolName>,
-    /// Where the item stands.
+    /// The item's status.
     pub status: ItemState,
     /// Which try this is, from 1; 0 before the first start.
     pub attempt: Attempt,

@@ -38,7 +38,7 @@ pub enum Health {
     Degraded,
     /// Its worker does not answer.
     Unreachable,
-    /// It takes nothing new and ends what runs.
+    /// It takes no new task; running ones end.
     Draining,
 }
 
@@ -107,15 +107,15 @@ pub struct SetPool {
     pub max_workers: Option<i64>,
     /// Its labels, all of them. Default: as they are; none for a new pool.
     pub labels: Option<Vec<String>>,
-    /// Whether it takes nothing new and only ends what runs. Default: as it is; false for a new pool.
+    /// Whether it takes no new task while running ones end. Default: as it is; false for a new pool.
     pub draining: Option<bool>,
 }
 
 /// Arguments of `close_pool`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 pub struct ClosePool {
-    /// The pool to close: it takes nothing new, what runs may end, what has not ended after the grace is stopped.
+    /// The pool to close: it takes no new task, and tasks that have not ended after the grace period are stopped.
     pub name: PoolName,
-    /// How long what runs may take to end, in seconds, 0 to 30. Default: 10.
+    /// How long running tasks may take to end, in seconds, 0 to 30. Default: 10.
     pub grace_s: Option<f64>,
 }

@@ -205,7 +205,7 @@ pub struct WorkflowResult {
     pub workflow_id: WorkflowId,
     /// The start of its task or command.
     pub title: String,
-    /// Where it stands.
+    /// Its status.
     pub status: WorkflowStatus,
     /// Which server runs it.
     pub owner: Owner,
@@ -250,7 +250,7 @@ pub struct WorkflowRow {
     pub workflow_id: WorkflowId,
     /// The start of its task or command.
     pub title: String,
-    /// Where it stands.
+    /// Its status.
     pub status: WorkflowStatus,
     /// Which server runs it.
     pub owner: Owner,
@@ -291,7 +291,7 @@ pub struct GetWorkflow {
     pub workflow_id: Option<WorkflowId>,
     /// For the list: only workflows on this repository, a path or a name. Default: any.
     pub repo: Option<String>,
-    /// For the list: only workflows that stand there. Default: any.
+    /// For the list: only workflows with one of these statuses. Default: any.
     pub status: Vec<WorkflowStatus>,
     /// For the list: only workflows started since then, an RFC 3339 instant or an age such as `7d`. Default: any.
     pub since: Option<String>,

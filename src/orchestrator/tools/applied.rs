@@ -45,7 +45,7 @@ impl Orchestrator {
         Ok(found)
     }
 
-    /// Notes in the store what is applied now. A failure is logged: the records beside the repositories still tell.
+    /// Notes in the store what is applied now. A failure is logged only: the records beside the repositories keep it.
     pub(super) async fn note_applied(&self, id: WorkflowId) {
         if let Err(problem) = self.try_note_applied(id).await {
             tracing::warn!(%problem, "what was applied could not be noted in the store");

@@ -120,7 +120,7 @@ impl Orchestrator {
         self.answer_started(started, wait, caller).await
     }
 
-    /// Begins what is asked for, or finds the workflow that the same key began.
+    /// Begins the workflow that is asked for, or finds the workflow that the same key began.
     ///
     /// # Cancel safety
     ///

@@ -111,7 +111,7 @@ impl Orchestrator {
         }
     }
 
-    /// Handles the interrupt of a waiting call: cancels the run where a person interrupted and the workflow says so.
+    /// Handles the interrupt of a waiting call: cancels the run where a person interrupted and `on_interrupt` is `cancel`.
     async fn interrupted(&self, run: &Arc<Run>, why: &Interrupt, caller: &Caller) {
         let Interrupt::Cancelled(reason) = why else {
             return;
@@ -131,7 +131,7 @@ fn failures(counts: &Counts) -> u32 {
     counts.failed + counts.timed_out
 }
 
-/// Reports progress to the caller, with a text only where somebody listens.
+/// Reports progress to the caller, with a text only where the caller receives it.
 fn report(caller: &Caller, counts: &Counts) {
     caller.progress.report(Progress {
         done: u64::from(counts.ended()),
