@@ -204,7 +204,7 @@ impl Log {
         self.writing = None;
         match ended {
             Ok((sink, Ok(()))) => {
-                // The line that tells of the cut is no part of the stream.
+                // The closing line about the cap is not part of the stream.
                 self.logged = (self.logged + sink.batch.len() as u64).min(self.cap);
                 self.sink = Some(sink);
                 self.write();

@@ -144,7 +144,7 @@ impl Fault for SpawnError {
                 ..
             } => format!("did you mean `{name}`? Else install the program or give its absolute path"),
             Self::NotFound { .. } => {
-                "install the program, or give its absolute path; it is looked for on the PATH the server was started with"
+                "install the program, or give its absolute path; it is searched on the server's PATH, the login shell's and in the usual folders of tools"
                     .into()
             }
             Self::NotExecutable {

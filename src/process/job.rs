@@ -1,4 +1,4 @@
-//! What to run, and what is left of it.
+//! A program to run to its end, and the result.
 
 use super::{Grace, Program, SpawnError};
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ pub struct Job {
     pub stdout_log: PathBuf,
     /// Where its stderr is logged, likewise.
     pub stderr_log: PathBuf,
-    /// The most bytes that are logged of each stream; the rest is read and dropped, and the log says so.
+    /// The most bytes that are logged of each stream; the rest is read and dropped, and a closing line in the log names the cap.
     pub log_cap_bytes: u64,
     /// The most bytes that are kept in memory of the end of each stream.
     pub tail_bytes: usize,
-    /// How many bytes before that end are kept too, for whoever must see what the cut parts.
+    /// How many bytes before that end are kept too, so that a secret which the cut splits can be recognised.
     pub context_bytes: usize,
     /// When it is out of time.
     pub deadline: Option<Instant>,
@@ -46,7 +46,7 @@ pub enum StopReason {
     Stall,
     /// Its deadline passed.
     Deadline,
-    /// Somebody asked for it.
+    /// It was cancelled.
     Cancelled,
 }
 
@@ -77,7 +77,7 @@ pub struct Captured {
     pub left_out_bytes: u64,
     /// The bytes that were read.
     pub total_bytes: u64,
-    /// The bytes that are in the log, without the line that tells of a cut.
+    /// The bytes of the stream that are in the log.
     pub logged_bytes: u64,
     /// Why the log is not whole, other than by its cap (a full disk).
     pub log_error: Option<String>,

@@ -29,7 +29,7 @@ pub struct Options {
     pub hold: Option<Hold>,
 }
 
-/// A locked file (`flock`) that says that its server lives.
+/// A locked file (`flock`): as long as the lock is held, its server counts as alive.
 ///
 /// The guardian holds it too, and no program does, so that the lock is free only after the server's end and the end of
 /// every program.

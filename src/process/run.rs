@@ -252,7 +252,7 @@ impl Input {
     }
 }
 
-/// Writes until all is written or nobody reads any more, which is no error: a program need not read its stdin. For ever,
+/// Writes until all is written or the pipe is closed, which is no error: a program need not read its stdin. For ever,
 /// where there is nothing to write. Loses nothing when dropped.
 async fn feed(input: &mut Option<Input>) {
     let Some(input) = input else {

@@ -71,7 +71,7 @@ impl Git {
         let mut kept: Vec<(OsString, OsString)> =
             env.into_iter().filter(|(name, _)| passes(name)).collect();
         for (name, value) in &mut kept {
-            // `ssh` asks on the terminal; in a session of nobody that would hang.
+            // `ssh` asks on the terminal; without a person there, that would hang.
             if name == "GIT_SSH_COMMAND" {
                 value.push(" -o BatchMode=yes");
             }

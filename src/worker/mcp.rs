@@ -3,7 +3,7 @@
 use super::remote::{Remote, end_of, step};
 use super::template::{fill_all, names};
 use super::{End, Events, Task};
-use crate::error::{ErrorKind, Fault, Problem, nearest};
+use crate::error::{ErrorKind, Problem, nearest};
 use crate::mcp_client::{CallReply, ClientError, McpClient};
 use crate::text::one_line;
 use futures_util::FutureExt;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// How long the tools of a server that refused a call are asked for, to say what it has instead.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The longest that a probe waits; whoever asks usually waits less.
+/// The longest that a probe waits; its caller usually waits less.
 const PROBE: Duration = Duration::from_secs(60);
 
 /// How many tools a message names.
@@ -70,7 +70,7 @@ impl McpTool {
     /// Looks whether the server has the tool.
     async fn look(&self, deadline: Instant) -> Result<(), Problem> {
         let tools = self.client.list_tools(deadline).await;
-        let tools = tools.map_err(|error| error.problem())?;
+        let tools = tools?;
         let known: Vec<&str> = tools.iter().map(|tool| tool.name.as_ref()).collect();
         if known.contains(&self.tool.as_str()) {
             return Ok(());

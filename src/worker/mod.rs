@@ -30,7 +30,7 @@ pub(crate) struct Capabilities {
     pub(crate) tasks: bool,
     /// It takes an argv.
     pub(crate) commands: bool,
-    /// It works on files of this machine, so that an item gets a worktree where the call says nothing of `isolation`.
+    /// It works on files of this machine, so that an item gets a worktree where the call does not set `isolation`.
     pub(crate) local: bool,
 }
 

@@ -38,7 +38,7 @@ fn whole_end_of(stream: &Captured) -> String {
     }
 }
 
-/// Returns the end of a stream without secrets; where it is not all, its first line says how many bytes are missing.
+/// Returns the end of a stream without secrets; where it was cut, its first line is the number of missing bytes.
 ///
 /// What came before the cut is looked at too: of a token that it parts, no half is a secret by itself.
 fn tail_of(stream: &Captured) -> String {

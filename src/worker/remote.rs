@@ -149,7 +149,7 @@ fn takes_no_command() -> Problem {
     .with_hint("give `task`, or name a pool of kind command in `pools`; list_pools tells each pool's worker")
 }
 
-/// Returns when nothing was heard for longer than `stall`; never where there is no such limit.
+/// Returns when there was no sign of life for longer than `stall`; never where there is no such limit.
 async fn silent(beat: watch::Receiver<Instant>, stall: Option<Duration>) -> Problem {
     let Some(stall) = stall else {
         return std::future::pending().await;

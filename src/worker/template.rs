@@ -1,4 +1,4 @@
-//! Placeholders in what the config says a task becomes: `{repo}`, `{task}`, `{item}` and `{workflow_id}`.
+//! Placeholders in the config's templates of a task: `{repo}`, `{task}`, `{item}` and `{workflow_id}`.
 
 use super::Task;
 use serde_json::{Map, Value};

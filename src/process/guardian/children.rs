@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-/// The environment variable by which an adopted process tells which program it comes from.
+/// The environment variable that names the program which an adopted process comes from.
 pub(super) const MARK: &str = "MAHAVISHNU_SPAWN";
 
 /// The list of this process's children.
@@ -78,7 +78,7 @@ pub(super) struct Strays {
 
 #[derive(Debug)]
 struct Stray {
-    /// The program it comes from, where its environment still says so.
+    /// The program it comes from, where its environment still has the mark.
     from: Option<u64>,
     /// The newest program when it was first seen; it cannot come from a later one.
     not_after: u64,
@@ -88,7 +88,7 @@ struct Stray {
 impl Strays {
     /// Returns those of `adopted` (all children that lead no program) that are to be killed now and were not yet.
     ///
-    /// `live` tells whether a program runs, `oldest_live` is the first that does, `newest` the last that was started.
+    /// `live` returns whether a program runs, `oldest_live` is the first that does, `newest` the last that was started.
     /// Where a process took its mark off, it is killed as soon as every program that it can come from has ended.
     pub(super) fn doomed(
         &mut self,

@@ -61,7 +61,7 @@ pub(super) fn start(
     match fork::fork()? {
         Fork::Parent(pid) => {
             let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
-            // The child does the same; whoever comes first makes the group, before any signal is sent to it.
+            // The child does the same; the first of the two makes the group, so that it exists before any signal.
             let _ = setpgid(Some(pid), Some(pid));
             Ok(Started { pid, exec })
         }
