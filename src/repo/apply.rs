@@ -176,7 +176,7 @@ impl Context {
         for name in files.keys() {
             let state = FileState::of(&layout.dir, name);
             let before = match state.map_err(RepoError::io("read", &git.file(name)))? {
-                // A folder in this place goes with the files in it, which are edits of their own.
+                // A folder here is removed with the files in it, which are edits of their own.
                 FileState::Other => FileState::Absent,
                 state => state,
             };

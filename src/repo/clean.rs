@@ -41,9 +41,9 @@ pub struct CleanRequest {
     pub budget: Option<Duration>,
 }
 
-/// A worktree that was, or would be, removed.
+/// A worktree that was inspected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removed {
+pub struct Inspected {
     /// Its place in the order of worktrees.
     pub key: String,
     /// The workflow it was made for; none where no record was left.
@@ -56,6 +56,13 @@ pub struct Removed {
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
+}
+
+/// A worktree that was, or would be, removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// The worktree.
+    pub worktree: Inspected,
     /// The ref that keeps its unapplied work.
     pub kept_ref: Option<String>,
 }
@@ -63,18 +70,8 @@ pub struct Removed {
 /// A worktree that stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// Its place in the order of worktrees.
-    pub key: String,
-    /// The workflow it was made for; none where no record was left.
-    pub workflow: Option<WorkflowId>,
-    /// The item.
-    pub item: Option<ItemIndex>,
-    /// The user's repository.
-    pub repo: Option<String>,
     /// The worktree.
-    pub path: PathBuf,
-    /// Its size.
-    pub bytes: u64,
+    pub worktree: Inspected,
     /// Why it stays.
     pub reason: String,
 }
@@ -172,7 +169,7 @@ impl Context {
             (Some(_), Err(error)) => remove_recordless(&folder, request, error),
         };
         drop(claim);
-        cleaned.add(&folder, record.ok(), bytes, outcome);
+        cleaned.add(Inspected::new(&folder, record.ok(), bytes), outcome);
         Ok(())
     }
 
@@ -247,36 +244,36 @@ impl CleanRequest {
 }
 
 impl Cleaned {
-    fn add(&mut self, folder: &Path, record: Option<WorktreeRecord>, bytes: u64, outcome: Outcome) {
-        let key = key_of(folder);
-        let workflow = record.as_ref().map(|record| record.workflow);
-        let item = record.as_ref().map(|record| record.item);
-        let (repo, path) = match record {
-            Some(record) => (Some(record.repo), record.path),
-            None => (None, folder.to_owned()),
-        };
+    fn add(&mut self, worktree: Inspected, outcome: Outcome) {
         match outcome {
             Ok(kept_ref) => {
-                self.bytes += bytes;
-                self.removed.push(Removed {
-                    key,
-                    workflow,
-                    item,
-                    repo,
-                    path,
-                    bytes,
-                    kept_ref,
-                });
+                self.bytes += worktree.bytes;
+                self.removed.push(Removed { worktree, kept_ref });
             }
-            Err(reason) => self.kept.push(Kept {
-                key,
-                workflow,
-                item,
-                repo,
-                path,
-                bytes,
-                reason,
-            }),
+            Err(reason) => self.kept.push(Kept { worktree, reason }),
+        }
+    }
+}
+
+impl Inspected {
+    fn new(folder: &Path, record: Option<WorktreeRecord>, bytes: u64) -> Self {
+        let unknown = Self {
+            key: key_of(folder),
+            workflow: None,
+            item: None,
+            repo: None,
+            path: folder.to_owned(),
+            bytes,
+        };
+        match record {
+            None => unknown,
+            Some(record) => Self {
+                workflow: Some(record.workflow),
+                item: Some(record.item),
+                repo: Some(record.repo),
+                path: record.path,
+                ..unknown
+            },
         }
     }
 }

@@ -37,7 +37,7 @@ impl Edit {
     }
 }
 
-/// The places where the contents of one apply's edits lie.
+/// The folders that hold the contents of one apply's edits.
 #[derive(Debug, Clone)]
 pub(super) struct Staging {
     /// The working copy.
@@ -58,7 +58,7 @@ pub(super) enum Stopped {
 }
 
 impl Staging {
-    /// Returns the places of the apply `id`, whose record lies in `folder`.
+    /// Returns the folders of the apply `id`, whose record is in `folder`.
     pub(super) fn of(layout: &Layout, folder: &Path, id: &str) -> Self {
         let device = |path: &Path| path.metadata().ok().map(|meta| meta.dev());
         let is_near = device(&layout.git_dir) == device(&layout.dir);
@@ -72,7 +72,7 @@ impl Staging {
         }
     }
 
-    /// Returns the folder below which the new files lie, each under its own name.
+    /// Returns the folder that holds the new files, each under its own name.
     pub(super) fn new_files(&self) -> PathBuf {
         self.work.join("new")
     }
@@ -81,7 +81,7 @@ impl Staging {
         self.new_files().join(bytes_path(&edit.name))
     }
 
-    /// Returns where the old file of the `nth` edit lies while it is set aside.
+    /// Returns the path of the `nth` edit's old file while it is set aside.
     fn aside(&self, nth: usize) -> PathBuf {
         self.work.join("old").join(nth.to_string())
     }

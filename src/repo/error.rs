@@ -195,6 +195,11 @@ impl RepoError {
                 ErrorKind::Failed,
             )
             .with_hint("the directory belongs to another user; allow it with git's safe.directory"),
+            // A branch of this name leaves no room for branches below it.
+            Self::Git { stderr, .. } if stderr.contains("refs/heads/mahavishnu' exists") => plain(
+                ErrorKind::Conflict,
+            )
+            .with_hint("rename the branch `mahavishnu`: items' branches are below that name"),
             Self::Git { .. } | Self::GitAnswer { .. } => plain(ErrorKind::Failed),
             Self::GitMissing { .. } => {
                 plain(ErrorKind::Unavailable).with_hint("install git 2.41 or newer")

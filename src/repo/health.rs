@@ -55,7 +55,12 @@ impl Repos {
         let mut health = Health {
             worktrees,
             looked_at: count(inspected.removed.len() + inspected.kept.len()),
-            bytes: inspected.bytes + inspected.kept.iter().map(|kept| kept.bytes).sum::<u64>(),
+            bytes: inspected.bytes
+                + inspected
+                    .kept
+                    .iter()
+                    .map(|kept| kept.worktree.bytes)
+                    .sum::<u64>(),
             removable_bytes: inspected.bytes,
             max_bytes: context.disk_use.max_bytes(),
             ..Health::default()
@@ -63,7 +68,7 @@ impl Repos {
         for kept in inspected.kept {
             match kept.reason == BUSY {
                 true => health.in_use += 1,
-                false => health.unapplied.push((kept.path, kept.reason)),
+                false => health.unapplied.push((kept.worktree.path, kept.reason)),
             }
         }
         for apply in context.journal().all()? {

@@ -157,8 +157,8 @@ impl Journal<'_> {
         self.dir.join(id)
     }
 
-    /// Writes the first record of an apply. Its folder appears with the record in it, so that one without a record is a
-    /// leftover, whoever sees it.
+    /// Writes the first record of an apply. Its folder appears with the record in it, so that a folder without a record is
+    /// always a leftover.
     pub(super) fn begin(&self, record: &ApplyRecord) -> Result<(), RepoError> {
         let id = &record.head.id;
         let new = self.dir.join(format!("{NEW}{id}"));
@@ -236,7 +236,7 @@ impl Journal<'_> {
     /// Removes the record of an apply and its copies.
     pub(super) fn forget(&self, id: &str) -> Result<(), RepoError> {
         let folder = self.folder(id);
-        // The record goes first: copies without a record mean nothing, a record without copies would promise too much.
+        // The record is removed first: copies without a record are a leftover, a record without copies could not be undone.
         remove_file(&folder.join(RECORD)).map_err(RepoError::io("remove", &folder))?;
         remove_folder(&folder).map_err(RepoError::io("remove", &folder))
     }

@@ -1,4 +1,4 @@
-//! What killed processes leave behind, and no record leads to: removed at every start and by every cleaning.
+//! What killed processes leave behind, and no record leads to: removed after every start and by every cleaning.
 //!
 //! Each is removed only under the lock, or the claim, that a live process would hold on it.
 
@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long after a start the roots are searched.
+const SEARCH_DELAY: Duration = Duration::from_secs(5);
 /// How old a registration must be that git has not finished; a live `git worktree add` needs far less.
 const UNFINISHED_AGE: Duration = Duration::from_secs(10 * 60);
 
@@ -48,6 +50,7 @@ impl Repos {
             }
             context.remove_recordless().await?;
             context.remove_leftovers(Vec::new()).await?;
+            context.search_later();
             Ok(recovered)
         })
         .await
@@ -55,6 +58,22 @@ impl Repos {
 }
 
 impl Context {
+    /// Searches the roots in the background for registrations in repositories that no record names. Begins late, so that
+    /// short-lived servers do not walk the roots.
+    fn search_later(self: &Arc<Self>) {
+        let context = Arc::clone(self);
+        self.steps.spawn(async move {
+            let search = async {
+                tokio::time::sleep(SEARCH_DELAY).await;
+                let repositories = context.repositories().await;
+                context.remove_leftovers(repositories).await
+            };
+            if let Some(Err(error)) = context.ending.run_until_cancelled(search).await {
+                tracing::warn!(%error, "leftovers of killed processes could not be removed");
+            }
+        });
+    }
+
     /// Removes abandoned indexes, folders of applies without a record, and registrations of worktrees whose folder is
     /// gone, in `repos` and in every repository that a record names.
     ///

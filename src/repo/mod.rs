@@ -1,7 +1,7 @@
 //! Git repositories: which ones a call may touch, their state, worktrees, and changes applied to them.
 //!
-//! Knows git and the file system. Not responsible for workflows, pools or the journal: callers say what to make and
-//! keep what they get back. Everything goes through [`Repos`], one cheap handle for the whole process.
+//! Knows git and the file system. Not responsible for workflows, pools or the journal: callers pass in what to make and
+//! keep what is returned. Everything goes through [`Repos`], one cheap handle for the whole process.
 //!
 //! Locks, in the order in which they are taken: the working copy's ([`Lane::WorkingCopy`]), then git's own data
 //! ([`Lane::GitData`]); never two of the same lane.
@@ -53,7 +53,7 @@ mod undo;
 mod worktree;
 
 pub use change::{ApplyOutcome, ApplyRequest, Change, How, Obstacles};
-pub use clean::{CleanRequest, Cleaned, Kept, Removed};
+pub use clean::{CleanRequest, Cleaned, Inspected, Kept, Removed};
 pub use copy_files::is_inside;
 pub use error::RepoError;
 pub use head::Head;

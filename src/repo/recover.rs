@@ -27,7 +27,7 @@ pub enum Recovery {
     Finished,
     /// It was rolled back: the repository is as it was before.
     RolledBack,
-    /// Files that it had changed were changed again by somebody else and stay so; the folder holds the old contents.
+    /// Files that it had changed were changed again since, and stay so; the folder holds the old contents.
     Stuck(PathBuf),
 }
 
@@ -138,7 +138,7 @@ impl Context {
         Ok(record.head.phase)
     }
 
-    /// Puts the files back and removes the record; keeps it with the copies where somebody else has changed files since.
+    /// Puts the files back and removes the record; keeps it with the copies where files have changed since.
     async fn revert_files(
         &self,
         record: &mut ApplyRecord,
@@ -204,7 +204,7 @@ impl Context {
     }
 }
 
-/// Moves the ref to where it was; false where somebody else has moved it.
+/// Moves the ref to where it was; false where it was moved since.
 async fn move_back(moved: &RefMove, git: &Plumbing<'_>) -> Result<bool, RepoError> {
     let at = git.commit(&moved.name).await?;
     if at == moved.old {

@@ -36,7 +36,7 @@ impl Context {
             }
         }
         off_the_runtime(move |_| {
-            // The record is removed last: it tells the next call what this one was about to do.
+            // The record is removed last: the next call continues from it.
             remove_folder(&trash).map_err(RepoError::io("remove", &trash))?;
             remove_folder(&folder).map_err(RepoError::io("remove", &folder))
         })

@@ -66,7 +66,9 @@ pub(super) struct Context {
     pub(super) alive: Option<PathBuf>,
     pub(super) disk_use: Arc<DiskUse>,
     /// Operations that run to their end although their caller has gone.
-    steps: TaskTracker,
+    pub(super) steps: TaskTracker,
+    /// Ends work in the background.
+    pub(super) ending: CancellationToken,
 }
 
 impl Context {
@@ -105,6 +107,7 @@ impl Repos {
             alive: setup.alive,
             disk_use: Arc::new(DiskUse::new(setup.worktrees_max_bytes)),
             steps: TaskTracker::new(),
+            ending: CancellationToken::new(),
         }))
     }
 
@@ -153,6 +156,7 @@ impl Repos {
 
     /// Waits until every operation that was begun has ended; for the end of the process.
     pub async fn settle(&self) {
+        self.0.ending.cancel();
         self.0.steps.close();
         self.0.steps.wait().await;
     }

@@ -72,7 +72,7 @@ fn globs(patterns: &[&str]) -> GlobSet {
     set.build().expect("the patterns of this file are globs")
 }
 
-/// What lies around a worktree, as it was before the worker started.
+/// The surroundings of a worktree, as they were before the worker started.
 #[derive(Debug)]
 pub(super) struct Surroundings {
     taken: At,
@@ -90,7 +90,7 @@ pub(super) struct WorkingCopy {
 }
 
 impl Context {
-    /// Notes what lies around the worktree of `record`; `uncommitted` is the status of the user's working copy.
+    /// Notes the surroundings of the worktree of `record`; `uncommitted` is the status of the user's working copy.
     pub(super) async fn surroundings(
         &self,
         record: &WorktreeRecord,
@@ -173,7 +173,7 @@ impl Context {
         self.working_copy(record, &status.ok()?).await
     }
 
-    /// Returns what the item did beside plain work: `deltas` is its work, `before` what lay around it, `after` the user's
+    /// Returns what the item did beside plain work: `deltas` is its work, `before` its surroundings, `after` the user's
     /// working copy now, and the record has what earlier attempts did.
     pub(super) fn risks(
         &self,

@@ -1,4 +1,4 @@
-//! What lies in a worktree and git passes over in silence: sockets, pipes and devices, and folders that cannot be read.
+//! What git ignores in a worktree without a word: sockets, pipes and devices, and folders that cannot be read.
 
 use super::blocking::Stop;
 use super::plumbing::shown;

@@ -70,27 +70,29 @@ fn page(cleaned: Cleaned, dry_run: bool) -> CleanWorktreesResult {
         truncated: false,
         cursor: cleaned.next,
     };
-    let removed = cleaned.removed.into_iter().map(|gone| {
+    let removed = cleaned.removed.into_iter().map(|removed| {
+        let gone = removed.worktree;
         let row = RemovedWorktree {
             workflow_id: gone.workflow,
             item: gone.item,
             repo: gone.repo,
             worktree: gone.path.display().to_string(),
             bytes: gone.bytes,
-            kept_ref: gone.kept_ref,
+            kept_ref: removed.kept_ref,
         };
         (gone.key, Row::Removed(row))
     });
     let kept = cleaned.kept.into_iter().map(|kept| {
+        let stays = kept.worktree;
         let row = KeptWorktree {
-            workflow_id: kept.workflow,
-            item: kept.item,
-            repo: kept.repo,
-            worktree: kept.path.display().to_string(),
-            bytes: kept.bytes,
+            workflow_id: stays.workflow,
+            item: stays.item,
+            repo: stays.repo,
+            worktree: stays.path.display().to_string(),
+            bytes: stays.bytes,
             reason: kept.reason,
         };
-        (kept.key, Row::Kept(row))
+        (stays.key, Row::Kept(row))
     });
     let mut rows: Vec<(String, Row)> = removed.chain(kept).collect();
     rows.sort_by(|(a, _), (b, _)| a.cmp(b));

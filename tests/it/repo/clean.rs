@@ -55,7 +55,7 @@ async fn applied_worktrees_are_removed_completely() {
         .expect("looked");
     assert_eq!((dry.removed.len(), dry.kept.len()), (1, 1));
     assert_eq!(dry.kept[0].reason, "its changes were never applied");
-    assert!(dry.kept[0].bytes > 0);
+    assert!(dry.kept[0].worktree.bytes > 0);
     let health = repos.health().await.expect("looked");
     assert_eq!(
         (health.worktrees, health.unapplied.len(), health.in_use),
@@ -119,7 +119,11 @@ async fn unapplied_work_stays_until_asked_and_then_a_ref_keeps_it() {
     assert_eq!((cleaned.removed.len(), cleaned.kept.len()), (2, 0));
     for removed in &cleaned.removed {
         let kept = removed.kept_ref.as_deref().expect("a ref");
-        let file = if removed.item == Some(0) { "x" } else { "y" };
+        let file = if removed.worktree.item == Some(0) {
+            "x"
+        } else {
+            "y"
+        };
         assert!(repo.git(["ls-tree", "--name-only", kept]).contains(file));
         repo.git(["update-ref", "-d", kept]);
     }
@@ -158,7 +162,7 @@ async fn deleted_worktrees_and_moved_repositories_are_cleaned_safely() {
     .await;
     let listed = clean(&repos).await;
     assert_eq!((listed.removed.len(), listed.kept.len()), (1, 1));
-    fs::remove_dir_all(&listed.kept[0].path).expect("removed");
+    fs::remove_dir_all(&listed.kept[0].worktree.path).expect("removed");
     let still = clean(&repos).await;
     assert_eq!(still.kept[0].reason, "its changes were never applied");
     let kept = clean_all(&repos)
@@ -184,7 +188,7 @@ async fn deleted_worktrees_and_moved_repositories_are_cleaned_safely() {
         cleaned.kept
     );
     fs::rename(place.root().join("moved"), &repo.dir).expect("moved back");
-    let nested = place.at(cleaned.kept[0].path.join("nested"));
+    let nested = place.at(cleaned.kept[0].worktree.path.join("nested"));
     fs::create_dir(&nested.dir).expect("directory");
     nested.git(["init", "-q"]);
     nested.commit("inside");
@@ -226,7 +230,7 @@ async fn only_requested_worktrees_are_inspected() {
         .await
         .expect("cleaned");
     assert_eq!(one.removed.len(), 1);
-    assert_eq!(one.removed[0].workflow, Some(workflow));
+    assert_eq!(one.removed[0].worktree.workflow, Some(workflow));
     assert_eq!(clean(&repos).await.removed.len(), 1);
     assert_nothing_left(&place, &repo);
 }

@@ -3,10 +3,12 @@
 use super::apply::{apply, item};
 use super::support::{Place, Work};
 use super::worktree::wanted;
+use crate::support::HANG;
 use mahavishnu::model::BaseRef;
 use mahavishnu::repo::{CleanRequest, How, Repos};
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy)]
 enum Way {
@@ -84,23 +86,31 @@ async fn registrations_without_a_folder_are_removed_and_the_users_stay() {
 
 #[tokio::test]
 async fn a_lost_state_directory_leaves_work_on_branches_only() {
-    let place = Place::new();
-    let repo = place.repo("app");
-    let repos = place.repos();
-    let change = item(&repos, &place, &repo, 0, BaseRef::Head, |work| {
-        work.write("new", "work");
-    })
-    .await;
-    fs::remove_dir_all(place.state()).expect("removed");
-    fs::create_dir_all(place.state().join("worktrees")).expect("made");
-    remove(&place.repos(), Way::Clean).await;
-    assert_eq!(repo.git(["worktree", "list"]).lines().count(), 1);
-    let branches = repo.git([
-        "for-each-ref",
-        "--format=%(objectname)",
-        "refs/heads/mahavishnu",
-    ]);
-    assert_eq!(branches, change.commit, "unapplied work is kept");
+    for way in [Way::Start, Way::Clean] {
+        let place = Place::new();
+        let repo = place.repo("app");
+        let repos = place.repos();
+        let change = item(&repos, &place, &repo, 0, BaseRef::Head, |work| {
+            work.write("new", "work");
+        })
+        .await;
+        fs::remove_dir_all(place.state()).expect("removed");
+        fs::create_dir_all(place.state().join("worktrees")).expect("made");
+        let next = place.repos();
+        remove(&next, way).await;
+        // No record names the repository any more, so a start has to search the roots, which it does a little later.
+        let end = Instant::now() + HANG;
+        while repo.git(["worktree", "list"]).lines().count() > 1 {
+            assert!(Instant::now() < end, "{way:?}: never removed");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let branches = repo.git([
+            "for-each-ref",
+            "--format=%(objectname)",
+            "refs/heads/mahavishnu",
+        ]);
+        assert_eq!(branches, change.commit, "{way:?}: unapplied work is kept");
+    }
 }
 
 #[tokio::test]

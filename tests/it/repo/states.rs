@@ -1,10 +1,11 @@
 //! Repositories in the states that git allows: worked in, or reported with what mends them.
 
+use super::apply::{apply, item};
 use super::support::{Place, Work};
 use super::worktree::wanted;
 use mahavishnu::error::Fault;
 use mahavishnu::model::BaseRef;
-use mahavishnu::repo::{CleanRequest, Committed, ListRequest, NewWorktree, Repos, Selection};
+use mahavishnu::repo::{CleanRequest, Committed, How, ListRequest, NewWorktree, Repos, Selection};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -293,4 +294,45 @@ async fn a_root_inside_a_repository_names_it() {
     assert!(note.contains(repo.dir.to_str().expect("UTF-8")), "{note}");
     let at_top = Repos::new(setup(&repo.dir));
     assert_eq!(at_top.roots().inside_repositories(), None);
+}
+
+#[tokio::test]
+async fn a_branch_that_blocks_the_branches_of_items_is_named() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    repo.git(["branch", "mahavishnu"]);
+    let repos = place.repos();
+    let error = repos.create_worktree(wanted(repo.path())).await;
+    let hint = error.expect_err("git refuses it").hint();
+    assert!(hint.is_some_and(|hint| hint.contains("rename the branch")));
+    let left = fs::read_dir(place.state().join("worktrees")).expect("listed");
+    assert_eq!(left.count(), 0);
+}
+
+#[tokio::test]
+async fn an_index_that_is_split_or_has_hidden_changes_is_applied_to() {
+    let place = Place::new();
+    let repo = place.repo("app");
+    repo.write("b.txt", "b\n");
+    repo.commit("b");
+    repo.git(["update-index", "--split-index"]);
+    repo.git(["update-index", "--assume-unchanged", "b.txt"]);
+    repo.write("b.txt", "a change that status hides\n");
+    let repos = place.repos();
+    let change = item(&repos, &place, &repo, 0, BaseRef::Head, |work| {
+        work.write("a.txt", "work\n");
+    })
+    .await;
+    let outcome = apply(&repos, &repo, How::Merge, &[change]).await;
+    assert!(outcome.applied, "{outcome:?}");
+    assert_eq!(repo.git(["status", "--porcelain"]), "");
+    let token = outcome.undo.expect("a token");
+    repos.undo(&token).await.expect("undone");
+    assert_eq!(repo.read("a.txt"), "one\ntwo\nthree\n");
+    let hidden = item(&repos, &place, &repo, 1, BaseRef::Head, |work| {
+        work.write("b.txt", "work\n");
+    })
+    .await;
+    let outcome = apply(&repos, &repo, How::WorkingCopy, &[hidden]).await;
+    assert_eq!(outcome.items[0].overlaps_dirty, ["b.txt"]);
 }
