@@ -62,9 +62,9 @@ impl Screen {
     }
 
     fn next_line(&mut self) {
-        self.line();
         self.row += 1;
         self.column = 0;
+        self.line();
     }
 
     /// Acts on the sequence after an escape character.
@@ -143,5 +143,59 @@ impl Screen {
             text.extend(row);
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn plain_text_is_left_alone() {
+        assert_eq!(on_screen("a\tb\nc\n"), "a\tb\nc\n");
+        assert_eq!(on_screen("a\r\nb\r\n"), "a\nb\n");
+    }
+
+    #[test]
+    fn what_follows_a_carriage_return_overwrites_the_line() {
+        assert_eq!(
+            on_screen("10%\r100%\rfailed: no route\n"),
+            "failed: no route\n"
+        );
+        assert_eq!(on_screen("abcdef\rxy"), "xycdef");
+        assert_eq!(on_screen("50% done\r\u{1b}[Kerror: x"), "error: x");
+        assert_eq!(on_screen("ab\u{8}c"), "ac");
+    }
+
+    #[test]
+    fn colours_titles_and_links_show_nothing() {
+        assert_eq!(on_screen("\u{1b}[1;31mError\u{1b}[0m: x"), "Error: x");
+        assert_eq!(on_screen("\u{1b}]0;title\u{7}a"), "a");
+        assert_eq!(
+            on_screen("\u{1b}]8;;http://x\u{1b}\\link\u{1b}]8;;\u{1b}\\"),
+            "link"
+        );
+        assert_eq!(on_screen("\u{1b}(Ba\u{0}b"), "ab");
+    }
+
+    #[test]
+    fn the_cursor_moves_up_to_redraw_a_list() {
+        assert_eq!(
+            on_screen("one\ntwo\n\u{1b}[2A\u{1b}[2Kdone\n"),
+            "done\ntwo\n"
+        );
+        assert_eq!(on_screen("one\ntwo\n\u{1b}[2A\u{1b}[Jend"), "end");
+        assert_eq!(on_screen("ab\u{1b}[1D\u{1b}[3Cx"), "ab  x");
+    }
+
+    proptest! {
+        #[test]
+        fn no_sequence_panics_or_grows_without_bound(text in "[\\x1b\\[\\]a-dA-K0-9;\\r\\n\\x08 é]{0,200}") {
+            let shown = on_screen(&text);
+            prop_assert!(shown.len() <= 200 * (MOST_COLUMNS + MOST_ROWS));
+            let has_escape = shown.contains('\u{1b}');
+            prop_assert!(!has_escape);
+        }
     }
 }

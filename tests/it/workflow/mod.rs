@@ -3,6 +3,7 @@
 //! Workers wait for files that the tests make, so that a test decides what runs when.
 
 mod cancel;
+mod causes;
 mod ends;
 mod limits;
 mod neighbours;
