@@ -1,12 +1,12 @@
 //! Why a choice falls as it does: the best candidates and some of the pools that are none.
 
-use super::load::{Availability, Load, Room};
+use super::load::{Availability, Load, Vacancy};
 use super::router::{Routed, Router};
 use crate::model::{Filter, PoolName};
 
 /// Why a pool is no candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Exclusion {
+pub(crate) enum Exclusion {
     /// It takes nothing new.
     Draining,
     /// Its worker cannot be used.
@@ -34,19 +34,21 @@ impl Exclusion {
 
 /// The reasons of a choice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Why {
+pub(crate) struct Why {
     /// The best candidates, best first: pools with a free slot or, where there is none, with room in their queue.
-    pub candidates: Vec<(PoolName, Load)>,
+    pub(crate) candidates: Vec<(PoolName, Load)>,
     /// Some of the other pools by name: first those that fit but cannot take the task, then those that do not fit.
-    pub excluded: Vec<(PoolName, Exclusion)>,
+    pub(crate) excluded: Vec<(PoolName, Exclusion)>,
 }
 
 impl Router {
     /// Returns up to `limit` candidates, as [`Router::acquire_or_queue`] would choose among them, and up to `limit` pools
     /// that are none. Looks at every pool.
-    pub fn explain(&self, filter: &Filter, limit: usize) -> Why {
+    pub(super) fn explain(&self, filter: &Filter, limit: usize) -> Why {
         // Where no pool has a free slot, those with room in their queue are the candidates.
-        let wanted = self.best(filter).map_or(Room::Slot, |(rank, _)| rank.room);
+        let wanted = self
+            .best(filter)
+            .map_or(Vacancy::Slot, |(rank, _)| rank.vacancy);
         let mut candidates = Vec::new();
         let mut excluded = [const { Vec::new() }; 3];
         for (name, &key) in &self.by_name {
@@ -74,8 +76,8 @@ impl Router {
     }
 }
 
-/// Returns why a pool is no candidate, where those with this room are.
-fn exclusion(pool: &Routed, filter: &Filter, wanted: Room) -> Option<Exclusion> {
+/// Returns why a pool is no candidate, where those with this vacancy are.
+fn exclusion(pool: &Routed, filter: &Filter, wanted: Vacancy) -> Option<Exclusion> {
     let spec = &pool.spec;
     if !filter.pools.is_empty() && !filter.pools.contains(&spec.name) {
         return Some(Exclusion::NotNamed);
@@ -91,8 +93,8 @@ fn exclusion(pool: &Routed, filter: &Filter, wanted: Room) -> Option<Exclusion> 
         Availability::Draining | Availability::Closing => Some(Exclusion::Draining),
         Availability::Unhealthy => Some(Exclusion::Unhealthy),
         Availability::Open => {
-            let room = pool.load().room();
-            (room != wanted || room == Room::Nothing).then_some(Exclusion::Full)
+            let vacancy = pool.load().vacancy();
+            (vacancy != wanted || vacancy == Vacancy::Nothing).then_some(Exclusion::Full)
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 /// Whether a pool takes new tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Availability {
+pub(crate) enum Availability {
     /// It takes tasks.
     Open,
     /// It finishes what it has accepted, queued tasks included, and takes nothing new.
@@ -17,39 +17,39 @@ pub enum Availability {
 
 /// How loaded a pool is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
+pub(crate) struct Load {
     /// Slots taken.
-    pub in_flight: u32,
+    pub(crate) in_flight: u32,
     /// Tasks waiting for a slot.
-    pub queued: u32,
+    pub(crate) queued: u32,
     /// Slots there are.
-    pub max_workers: u32,
+    pub(crate) max_workers: u32,
     /// How many tasks may wait.
-    pub queue: u32,
+    pub(crate) queue: u32,
 }
 
 impl Load {
     /// Returns `(in_flight + queued) / max_workers`; a pool without slots counts as one with a single slot.
-    pub fn ratio(&self) -> f64 {
+    pub(crate) fn ratio(&self) -> f64 {
         let outstanding = f64::from(self.in_flight) + f64::from(self.queued);
         outstanding / f64::from(self.max_workers.max(1))
     }
 
     /// Returns what the pool has room for, if it is open.
-    pub(super) fn room(&self) -> Room {
+    pub(super) fn vacancy(&self) -> Vacancy {
         if self.in_flight < self.max_workers {
-            Room::Slot
+            Vacancy::Slot
         } else if self.max_workers > 0 && self.queued < self.queue {
-            Room::Queue
+            Vacancy::Queue
         } else {
-            Room::Nothing
+            Vacancy::Nothing
         }
     }
 }
 
 /// What a pool can take now, in the order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Room {
+pub(super) enum Vacancy {
     /// A task in a free slot.
     Slot,
     /// A task in its queue: all its slots are taken.
@@ -58,20 +58,20 @@ pub(super) enum Room {
     Nothing,
 }
 
-/// A pool's place in the routing order, the smallest first: room, exact load, fewer outstanding tasks, least recently
+/// A pool's place in the routing order, the smallest first: vacancy, exact load, fewer outstanding tasks, least recently
 /// routed to. No two pools have the same recency, so the order is strict.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rank {
-    pub(super) room: Room,
+    pub(super) vacancy: Vacancy,
     outstanding: u32,
     max_workers: u32,
     recency: u64,
 }
 
 impl Rank {
-    pub(super) fn new(room: Room, load: Load, recency: u64) -> Self {
+    pub(super) fn new(vacancy: Vacancy, load: Load, recency: u64) -> Self {
         Self {
-            room,
+            vacancy,
             outstanding: load.in_flight.saturating_add(load.queued),
             max_workers: load.max_workers.max(1),
             recency,
@@ -84,7 +84,7 @@ impl Ord for Rank {
         // Two fractions, compared exactly by cross-multiplication.
         let mine = u64::from(self.outstanding) * u64::from(other.max_workers);
         let others = u64::from(other.outstanding) * u64::from(self.max_workers);
-        let by_load = self.room.cmp(&other.room).then(mine.cmp(&others));
+        let by_load = self.vacancy.cmp(&other.vacancy).then(mine.cmp(&others));
         by_load
             .then(self.outstanding.cmp(&other.outstanding))
             .then(self.recency.cmp(&other.recency))

@@ -23,7 +23,7 @@ pub(crate) mod stats;
 #[cfg(test)]
 mod tests;
 
-pub use explain::{Exclusion, Why};
-pub use load::{Availability, Load};
-pub use router::{NameTaken, NoCandidate, Placement, Router};
+pub(crate) use explain::{Exclusion, Why};
+pub(crate) use load::Availability;
+pub use router::Router;
 pub use spec::{PoolKey, PoolSpec};

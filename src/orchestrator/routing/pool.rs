@@ -2,7 +2,7 @@
 //!
 //! Not responsible for choosing a pool (the router) nor for counting its slots (the guards of `pools`).
 
-use super::stats::Stats;
+use super::stats::PoolStats;
 use crate::model::PoolName;
 use crate::worker::Worker;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(crate) struct Pool {
     /// How long one attempt may take, where the call gives no limit.
     pub(crate) timeout: Option<Duration>,
     /// What its attempts have taken so far.
-    pub(crate) stats: Stats,
+    pub(crate) stats: PoolStats,
 }
 
 impl Pool {
@@ -35,7 +35,7 @@ impl Pool {
             worker_name,
             worker,
             timeout,
-            stats: Stats::default(),
+            stats: PoolStats::default(),
         }
     }
 }

@@ -57,7 +57,7 @@ impl Pools {
     /// Adds a pool; returns whether its name was free.
     pub(crate) fn add(&self, spec: PoolSpec, pool: Pool) -> bool {
         let mut state = self.state();
-        let Ok(key) = state.router.insert(spec) else {
+        let Some(key) = state.router.insert(spec) else {
             return false;
         };
         state.pools.insert(key, Arc::new(pool));
@@ -162,7 +162,7 @@ impl Pools {
         let mut state = self.state();
         // In the same hold of the lock: the reasons are those of this very choice.
         let why = state.router.explain(filter, limit);
-        let placed = state.router.acquire_or_queue(filter).ok();
+        let placed = state.router.acquire_or_queue(filter);
         let assigned = placed.and_then(|placement| match placement {
             Placement::Slot(key) => self.slot(&state, key).map(Assignment::Slot),
             Placement::Queued(key) => Some(Assignment::Queued(QueuePlace {

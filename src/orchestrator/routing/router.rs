@@ -1,25 +1,15 @@
 //! The router: which pool takes the next task.
 
 use super::heap::Heaps;
-use super::load::{Availability, Load, Rank, Room};
+use super::load::{Availability, Load, Rank, Vacancy};
 use super::spec::{PoolKey, PoolSpec};
 use crate::model::{Filter, PoolName};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
-/// A pool of that name exists.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("pool {0} exists already")]
-pub struct NameTaken(pub PoolName);
-
-/// No pool can take the task now; [`Router::explain`] returns why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no pool can take the task now")]
-pub struct NoCandidate;
-
 /// Where a task was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Placement {
+pub(super) enum Placement {
     /// In a slot of this pool: give it back with [`Router::release`].
     Slot(PoolKey),
     /// In this pool's queue: then [`Router::promote`] or [`Router::unqueue`].
@@ -66,24 +56,20 @@ impl Routed {
 
     pub(super) fn rank(&self) -> Rank {
         let load = self.load();
-        let room = match self.availability {
-            Availability::Open => load.room(),
-            _ => Room::Nothing,
+        let vacancy = match self.availability {
+            Availability::Open => load.vacancy(),
+            _ => Vacancy::Nothing,
         };
-        Rank::new(room, load, self.recency)
+        Rank::new(vacancy, load, self.recency)
     }
 }
 
 /// Adding, changing and looking at pools.
 impl Router {
-    /// Adds a pool: open, nothing in flight, never routed to.
-    ///
-    /// # Errors
-    ///
-    /// [`NameTaken`] if a pool of that name exists.
-    pub fn insert(&mut self, mut spec: PoolSpec) -> Result<PoolKey, NameTaken> {
+    /// Adds a pool: open, nothing in flight, never routed to. Returns none, and does nothing, if its name is taken.
+    pub fn insert(&mut self, mut spec: PoolSpec) -> Option<PoolKey> {
         if self.by_name.contains_key(&spec.name) {
-            return Err(NameTaken(spec.name));
+            return None;
         }
         normalise(&mut spec.labels);
         self.clock += 1;
@@ -98,11 +84,11 @@ impl Router {
         };
         self.heaps.put(key, &pool.spec, pool.rank());
         self.pools.insert(key, pool);
-        Ok(key)
+        Some(key)
     }
 
     /// Removes a pool, taken slots and all; giving those back later does nothing. Returns whether there was one.
-    pub fn remove(&mut self, key: PoolKey) -> bool {
+    pub(super) fn remove(&mut self, key: PoolKey) -> bool {
         let Some(pool) = self.pools.remove(&key) else {
             return false;
         };
@@ -112,17 +98,17 @@ impl Router {
     }
 
     /// Sets how many slots a pool has; taken ones above that are kept until they are released.
-    pub fn rescale(&mut self, key: PoolKey, max_workers: u32) {
+    pub(crate) fn rescale(&mut self, key: PoolKey, max_workers: u32) {
         self.change(key, |pool| pool.spec.max_workers = max_workers);
     }
 
     /// Sets whether a pool takes tasks.
-    pub fn set_availability(&mut self, key: PoolKey, availability: Availability) {
+    pub(crate) fn set_availability(&mut self, key: PoolKey, availability: Availability) {
         self.change(key, |pool| pool.availability = availability);
     }
 
     /// Replaces a pool's labels.
-    pub fn relabel(&mut self, key: PoolKey, labels: &[String]) {
+    pub(crate) fn relabel(&mut self, key: PoolKey, labels: &[String]) {
         if let Some(pool) = self.pools.get_mut(&key) {
             self.heaps.remove(key, &pool.spec);
             pool.spec.labels = labels.to_vec();
@@ -132,22 +118,22 @@ impl Router {
     }
 
     /// Returns the key of the pool named `name`.
-    pub fn key(&self, name: &str) -> Option<PoolKey> {
+    pub(super) fn key(&self, name: &str) -> Option<PoolKey> {
         self.by_name.get(name).copied()
     }
 
     /// Returns a pool as it is now, its labels in alphabetical order, each once.
-    pub fn spec(&self, key: PoolKey) -> Option<&PoolSpec> {
+    pub(super) fn spec(&self, key: PoolKey) -> Option<&PoolSpec> {
         self.pools.get(&key).map(|pool| &pool.spec)
     }
 
     /// Returns a pool's counts and limits.
-    pub fn load(&self, key: PoolKey) -> Option<Load> {
+    pub(super) fn load(&self, key: PoolKey) -> Option<Load> {
         self.pools.get(&key).map(Routed::load)
     }
 
     /// Returns whether a pool takes tasks.
-    pub fn availability(&self, key: PoolKey) -> Option<Availability> {
+    pub(super) fn availability(&self, key: PoolKey) -> Option<Availability> {
         self.pools.get(&key).map(|pool| pool.availability)
     }
 
@@ -157,7 +143,7 @@ impl Router {
     }
 
     /// Returns the pools whose names come after `name`, in order; all of them after an empty one.
-    pub fn keys_after(&self, name: &str) -> impl Iterator<Item = PoolKey> {
+    pub(super) fn keys_after(&self, name: &str) -> impl Iterator<Item = PoolKey> {
         let range = (Bound::Excluded(name), Bound::Unbounded);
         self.by_name.range::<str, _>(range).map(|(_, &key)| key)
     }
@@ -196,9 +182,9 @@ impl Router {
 /// Choosing pools and keeping their counts.
 impl Router {
     /// Returns the pool that [`Router::acquire`] would choose.
-    pub fn peek(&self, filter: &Filter) -> Option<PoolKey> {
+    pub(super) fn peek(&self, filter: &Filter) -> Option<PoolKey> {
         let (rank, key) = self.best(filter)?;
-        (rank.room == Room::Slot).then_some(key)
+        (rank.vacancy == Vacancy::Slot).then_some(key)
     }
 
     /// Takes a slot of the least-loaded candidate that has a free one.
@@ -209,32 +195,28 @@ impl Router {
     }
 
     /// Takes a slot as [`Router::acquire`] does, or else a place in the queue of the least-loaded full pool that has
-    /// one left.
+    /// one left; none if every pool that fits is unavailable or full with its queue.
     ///
     /// A free slot goes to the caller even if tasks wait in that pool: promote those first after each release.
-    ///
-    /// # Errors
-    ///
-    /// [`NoCandidate`] if every pool that fits is unavailable or full with its queue.
-    pub fn acquire_or_queue(&mut self, filter: &Filter) -> Result<Placement, NoCandidate> {
-        let (rank, key) = self.best(filter).ok_or(NoCandidate)?;
-        match rank.room {
-            Room::Slot => {
+    pub(super) fn acquire_or_queue(&mut self, filter: &Filter) -> Option<Placement> {
+        let (rank, key) = self.best(filter)?;
+        match rank.vacancy {
+            Vacancy::Slot => {
                 self.route(key, |pool| pool.in_flight += 1);
-                Ok(Placement::Slot(key))
+                Some(Placement::Slot(key))
             }
-            Room::Queue => {
+            Vacancy::Queue => {
                 self.route(key, |pool| pool.queued += 1);
-                Ok(Placement::Queued(key))
+                Some(Placement::Queued(key))
             }
-            Room::Nothing => Err(NoCandidate),
+            Vacancy::Nothing => None,
         }
     }
 
     /// Moves one queued task into a slot; returns false, and does nothing, if none waits or no slot is free.
     ///
     /// The pool's availability does not matter: a draining pool still finishes what it accepted.
-    pub fn promote(&mut self, key: PoolKey) -> bool {
+    pub(super) fn promote(&mut self, key: PoolKey) -> bool {
         let can = |pool: &Routed| pool.queued > 0 && pool.in_flight < pool.spec.max_workers;
         let promotes = self.pools.get(&key).is_some_and(can);
         if promotes {
@@ -247,7 +229,7 @@ impl Router {
     }
 
     /// Gives up a place in a pool's queue. Harmless if the pool has been removed since.
-    pub fn unqueue(&mut self, key: PoolKey) {
+    pub(super) fn unqueue(&mut self, key: PoolKey) {
         self.change(key, |pool| pool.queued = pool.queued.saturating_sub(1));
     }
 

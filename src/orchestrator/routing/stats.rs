@@ -10,7 +10,7 @@ const WINDOW: usize = 256;
 /// Counts and durations of a pool's attempts.
 #[derive(Debug, Default)]
 // Held for a push or a sort of 256 numbers, never across an await.
-pub(crate) struct Stats(Mutex<Figures>);
+pub(crate) struct PoolStats(Mutex<Figures>);
 
 #[derive(Debug, Default)]
 struct Figures {
@@ -32,7 +32,7 @@ pub(crate) struct StatsView {
     pub(crate) p95_ms: Option<u64>,
 }
 
-impl Stats {
+impl PoolStats {
     /// Counts an attempt that took `duration`.
     pub(crate) fn record(&self, succeeded: bool, duration: Duration) {
         let mut figures = self.0.lock();
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_the_latest_attempts() {
-        let stats = Stats::default();
+        let stats = PoolStats::default();
         assert_eq!(stats.view(), StatsView::default());
         for _ in 0..WINDOW {
             stats.record(false, Duration::from_secs(1000));
