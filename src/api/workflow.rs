@@ -85,10 +85,10 @@ starters! {
     /// Default: head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base_ref: Option<String>,
-    /// Command lines to run before, in order, each split without a shell. Default: none.
+    /// Command lines to run before, in order. Shell syntax works where the pool's worker allows `sh`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     setup: Vec<String>,
-    /// Command lines that judge the work, in order, each split without a shell; all must exit 0. Default: none.
+    /// Command lines that judge the work, in order; all must exit 0. Shell syntax works as in `setup`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     verify: Vec<String>,
     /// Files to copy from the working copy into each worktree, such as `.env`; paths or globs in the repository.

@@ -1,6 +1,6 @@
 //! Putting the core together: the store, the pools with their workers, the other servers, the engine.
 
-use super::engine::{Engine, Parts};
+use super::engine::{Engine, EngineParts};
 use super::memory::retention::Keeper;
 use super::memory::{Memories, Parts as MemoryParts};
 use super::notices::Notices;
@@ -128,7 +128,7 @@ impl Orchestrator {
             tasks: tasks.clone(),
             closing: closing.clone(),
         });
-        let engine = Engine::start(Parts {
+        let engine = Engine::start(EngineParts {
             store: store.clone(),
             pools: pools.clone(),
             quarantine: quarantine.clone(),

@@ -9,6 +9,11 @@ use tokio::time::Instant;
 /// How long a program may take to end after SIGKILL; longer takes only what hangs in the kernel or runs as another user.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(10);
 
+/// How often the times are looked at. A longer gap is time in which this process was stopped, and likely the program too.
+const BEAT: Duration = Duration::from_secs(1);
+/// What such a gap is longer than; shorter ones come from a busy machine.
+const GAP: Duration = Duration::from_secs(2);
+
 /// How long a program may take to end after SIGTERM. It may change while the program runs, even while it ends; cloning
 /// shares it.
 #[derive(Debug, Clone)]
@@ -49,6 +54,8 @@ pub(super) struct Ladder {
     stall: Option<Duration>,
     grace: Grace,
     last_output: Instant,
+    /// When the times were looked at last.
+    seen: Instant,
     stopped_by: Option<StopReason>,
     step: Step,
 }
@@ -71,6 +78,7 @@ impl Ladder {
             stall,
             grace,
             last_output: Instant::now(),
+            seen: Instant::now(),
             stopped_by: None,
             step: Step::Running,
         }
@@ -87,15 +95,33 @@ impl Ladder {
         self.last_output.checked_add(self.stall?)
     }
 
-    /// Returns when [`tick`](Self::tick) is to be called next.
-    pub(super) fn next(&self) -> Option<Instant> {
-        match self.step {
+    /// Notes that this process runs, and returns when [`tick`](Self::tick) is to be called next.
+    pub(super) fn next(&mut self) -> Option<Instant> {
+        self.look(Instant::now());
+        let due = match self.step {
             Step::Running => [self.deadline, self.stalled_at()]
                 .into_iter()
                 .flatten()
                 .min(),
             Step::Asked { at } => Some(self.kill_at(at)),
             Step::Killed { give_up_at } => Some(give_up_at),
+        };
+        due.map(|due| due.min(self.seen + BEAT))
+    }
+
+    /// Leaves time in which this process was stopped out of all times.
+    fn look(&mut self, now: Instant) {
+        let gap = now.saturating_duration_since(self.seen);
+        self.seen = now;
+        if gap < GAP {
+            return;
+        }
+        self.last_output += gap;
+        self.deadline = self.deadline.map(|deadline| deadline + gap);
+        match &mut self.step {
+            Step::Running => {}
+            Step::Asked { at } => *at += gap,
+            Step::Killed { give_up_at } => *give_up_at += gap,
         }
     }
 
@@ -133,6 +159,7 @@ impl Ladder {
 
     /// Takes the step that is due at `now`; returns whether the program is to be given up, as it cannot be killed.
     pub(super) fn tick(&mut self, now: Instant, child: &Child) -> bool {
+        self.look(now);
         let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         match self.step {
             Step::Running if passed(self.deadline) => self.stop(StopReason::Deadline, child),

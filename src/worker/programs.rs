@@ -122,6 +122,30 @@ impl Programs {
         )))
     }
 
+    /// Refuses command lines, named by the argument `field`, whose program is nowhere. A relative path is not looked for: it
+    /// may be made before the line runs.
+    ///
+    /// # Errors
+    ///
+    /// A [`Problem`] that names the line and the nearest name there is.
+    pub(crate) async fn exist(&self, field: &str, lines: &[Vec<String>]) -> Result<(), Problem> {
+        for (number, argv) in lines.iter().enumerate() {
+            let program = argv.first().map_or("", String::as_str);
+            if program.contains('/') && !program.starts_with('/') {
+                continue;
+            }
+            if let Err(error) = self.find(program, Path::new("/")).await {
+                let problem = Problem::from(error);
+                return Err(Problem {
+                    message: format!("{field}[{number}] cannot run: {}", problem.message),
+                    field: Some(format!("{field}[{number}]")),
+                    ..problem
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the absolute path of the program that `name` means in `cwd`, on the PATH that it will have.
     ///
     /// Waits for the login shell's PATH, two seconds at most after the server's start, where it is not found without.

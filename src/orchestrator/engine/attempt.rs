@@ -1,9 +1,10 @@
 //! One attempt at one item: enter the workspace, journal the begin, set up, run, verify, keep the work, journal the end.
 
+use super::clock::{self, Clocks};
 use super::handle::Engine;
 use super::lines::Lines;
 use super::live::LiveAttempt;
-use super::outcome::{Clocks, conclude, may_retry, panicked, verify_failed, verify_result};
+use super::outcome::{conclude, may_retry, panicked, verify_failed, verify_result};
 use super::run::{Begun, Run};
 use super::workspace::{Folder, NotEntered, Workspace};
 use crate::error::{ErrorKind, Problem};
@@ -81,7 +82,7 @@ impl Engine {
         record: &mut ItemRecord,
     ) -> Result<Option<NewMemory>, RepoLocked> {
         let _room = self.enter_room(&slot.pool, &begun.live).await;
-        let clocks = Clocks::start();
+        let started = Clocks::now();
         let settings = &begun.workflow.settings;
         let limit = settings.timeout.or(slot.pool.timeout);
         let execution = Execution {
@@ -95,7 +96,8 @@ impl Engine {
         if let (Stage::Run, End::NotStarted(_)) = (stage, &outcome.end) {
             self.quarantine.suspect(slot, &settings.filter).await;
         }
-        conclude(record, stage, outcome, &begun.live, &clocks);
+        let slept = started.slept_until(&Clocks::now());
+        conclude(record, (stage, outcome), &begun.live, slept);
         let worker = Some(slot.pool.worker_name.clone());
         Ok(memory::outcome(run.id(), record, &begun.work.work, worker))
     }
@@ -157,7 +159,9 @@ impl Execution<'_> {
     async fn stopped(&self) -> End {
         let late = async {
             match self.deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                Some(deadline) => {
+                    clock::sleep(deadline.saturating_duration_since(Instant::now())).await
+                }
                 None => std::future::pending().await,
             }
         };
@@ -254,6 +258,11 @@ impl Execution<'_> {
         };
         if let Err(end) = sealed {
             return (Stage::Start, Outcome::of(end));
+        }
+        let programs = self.pool.worker.programs();
+        if let Err(problem) = programs.exist("verify", &settings.verify).await {
+            record.verify = Some(verify_result(CheckStatus::Skipped, None));
+            return (Stage::Start, Outcome::of(End::NotStarted(problem)));
         }
         begun.live.doing("run");
         let task = self.task(record, &dir, &logs);

@@ -1,10 +1,11 @@
 //! The engine's handle: the runs that this server works on, their begin and their end.
 
+use super::clock;
 use super::queue::Queue;
 use super::run::Run;
 use super::stop::Stop;
 use crate::config::Limits;
-use crate::model::{Attempt, ItemIndex, WorkflowId};
+use crate::model::{Attempt, ItemIndex, ItemRecord, WorkflowId};
 use crate::orchestrator::logs;
 use crate::orchestrator::memory::Memories;
 use crate::orchestrator::notices::Notices;
@@ -13,6 +14,7 @@ use crate::orchestrator::routing::quarantine::Quarantine;
 use crate::repo::Repos;
 use crate::store::Store;
 use crate::worker::Host;
+use futures_util::future::join_all;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -30,7 +32,7 @@ const CLOSING_GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct Engine(Arc<Inner>);
 
 /// What the engine is made of.
-pub(crate) struct Parts {
+pub(crate) struct EngineParts {
     pub(crate) store: Store,
     pub(crate) pools: Pools,
     pub(crate) quarantine: Quarantine,
@@ -47,7 +49,7 @@ pub(crate) struct Parts {
 }
 
 struct Inner {
-    parts: Parts,
+    parts: EngineParts,
     // Held for map operations only.
     runs: Mutex<HashMap<WorkflowId, Arc<Run>>>,
     // Held while one pass looks for items that can start; see the module's lock order.
@@ -58,16 +60,16 @@ struct Inner {
 }
 
 impl std::ops::Deref for Engine {
-    type Target = Parts;
+    type Target = EngineParts;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &EngineParts {
         &self.0.parts
     }
 }
 
 impl Engine {
     /// Makes the engine and starts its dispatcher.
-    pub(crate) fn start(parts: Parts) -> Self {
+    pub(crate) fn start(parts: EngineParts) -> Self {
         let engine = Self(Arc::new(Inner {
             parts,
             runs: Mutex::default(),
@@ -166,7 +168,7 @@ impl Engine {
         let (engine, run) = (self.clone(), Arc::clone(run));
         self.tasks.spawn(async move {
             tokio::select! {
-                () = tokio::time::sleep(limit) => engine.stop(&run, &[], Stop::RunTimeout, None).await,
+                () = clock::sleep(limit) => engine.stop(&run, &[], Stop::RunTimeout, None).await,
                 () = run.ended() => {}
                 () = engine.closing.cancelled() => {}
             }
@@ -186,31 +188,34 @@ impl Engine {
         self.pools.ring();
     }
 
-    /// Stops every run because the server ends, and leaves a notice of each for the next server.
+    /// Stops every run because the server ends, and leaves a notice of each that has interrupted items.
     async fn close_runs(&self) {
-        let runs = self.live_runs();
+        let grace = Some(self.limits.grace.min(CLOSING_GRACE));
         // All at once: programs end while the other runs are journaled.
-        let stopped: Vec<_> = runs
-            .iter()
-            .map(|run| {
-                let counts = run.counts();
-                let ended = run.stop(
-                    &[],
-                    Stop::Closing,
-                    Some(self.limits.grace.min(CLOSING_GRACE)),
-                );
-                (run, counts.queued + counts.running, ended)
-            })
-            .collect();
-        for (run, left, ended) in stopped {
-            if let Err(error) = self
-                .store
-                .add_interrupted_notice(&run.record(), left as usize)
-                .await
-            {
-                tracing::warn!(%error, "no notice could be left of an interrupted workflow");
-            }
-            self.journal_ends(run, ended).await;
+        let closing = self.live_runs().into_iter().map(|run| {
+            let before = run.counts().interrupted;
+            let ended = run.stop(&[], Stop::Closing, grace);
+            self.close_run(run, ended, before)
+        });
+        join_all(closing).await;
+    }
+
+    /// Waits until a stopped run has ended, and leaves a notice if that has interrupted items. Where the server does not
+    /// live that long, the next one finds them running in the journal and leaves the notice.
+    async fn close_run(&self, run: Arc<Run>, ended: Vec<ItemRecord>, before: u32) {
+        self.journal_ends(&run, ended).await;
+        run.ended().await;
+        let interrupted = run.counts().interrupted.saturating_sub(before) as usize;
+        if interrupted == 0 {
+            return;
+        }
+        let record = run.record();
+        if let Err(error) = self
+            .store
+            .add_interrupted_notice(&record, interrupted)
+            .await
+        {
+            tracing::warn!(%error, "no notice could be left of an interrupted workflow");
         }
     }
 }

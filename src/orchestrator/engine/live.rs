@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// A running attempt as others see it: what it is doing, and the means to stop it.
-pub(crate) struct LiveAttempt {
-    pub(crate) cancel: CancellationToken,
-    pub(crate) started: Instant,
+pub(super) struct LiveAttempt {
+    pub(super) cancel: CancellationToken,
+    pub(super) started: Instant,
     /// How long its programs may take to end; stopping it may still change that.
-    pub(crate) grace: Grace,
+    pub(super) grace: Grace,
     /// Milliseconds after `started` at which it last wrote something.
     alive_ms: AtomicU64,
     // Held to replace or clone a short text.
@@ -23,7 +23,7 @@ pub(crate) struct LiveAttempt {
 }
 
 impl LiveAttempt {
-    pub(crate) fn new(grace: Duration) -> Self {
+    pub(super) fn new(grace: Duration) -> Self {
         Self {
             cancel: CancellationToken::new(),
             started: Instant::now(),
@@ -35,23 +35,23 @@ impl LiveAttempt {
     }
 
     /// Notes that it wrote something just now.
-    pub(crate) fn alive(&self) {
+    pub(super) fn alive(&self) {
         let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.alive_ms.store(ms, Ordering::Relaxed);
     }
 
     /// Notes what it is doing now.
-    pub(crate) fn doing(&self, what: impl Into<String>) {
+    pub(super) fn doing(&self, what: impl Into<String>) {
         *self.doing.lock() = what.into();
     }
 
     /// Returns the strongest reason to stop it that was given.
-    pub(crate) fn stopped(&self) -> Option<Stop> {
+    pub(super) fn stopped(&self) -> Option<Stop> {
         *self.stop.lock()
     }
 
     /// Stops it. The first stop may set any grace, a later one only a shorter one.
-    pub(crate) fn stop(&self, why: Stop, grace: Option<Duration>) {
+    pub(super) fn stop(&self, why: Stop, grace: Option<Duration>) {
         let mut stop = self.stop.lock();
         let first = stop.is_none();
         *stop = (*stop).max(Some(why));
@@ -63,7 +63,7 @@ impl LiveAttempt {
     }
 
     /// Fills in the fields that are known only while it runs.
-    pub(crate) fn overlay(&self, record: &mut ItemRecord) {
+    pub(super) fn overlay(&self, record: &mut ItemRecord) {
         let elapsed = self.started.elapsed();
         let alive = Duration::from_millis(self.alive_ms.load(Ordering::Relaxed));
         record.duration_ms = u64::try_from(elapsed.as_millis()).ok();

@@ -13,9 +13,11 @@
 
 mod attempt;
 mod cause;
+mod clock;
 mod dispatch;
 mod handle;
 mod interrupted;
+mod item;
 mod journal;
 mod ledger;
 mod lines;
@@ -24,13 +26,15 @@ mod neighbours;
 mod outcome;
 mod queue;
 mod run;
+#[cfg(test)]
+mod run_tests;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod workspace;
 
 pub(super) use cause::{groups, with_causes};
-pub(super) use handle::{Engine, Parts};
+pub(super) use handle::{Engine, EngineParts};
 pub(super) use neighbours::Neighbours;
 pub(super) use run::{Run, RunStatus, View};
 pub(super) use stop::Stop;

@@ -109,7 +109,7 @@ impl Engine {
     }
 
     /// Passes on the notices that servers left in the store.
-    pub(crate) async fn stored_notices(&self) {
+    pub(super) async fn stored_notices(&self) {
         match self.store.take_notices().await {
             Ok(notices) => notices
                 .into_iter()

@@ -4,45 +4,22 @@ use super::cause;
 use super::live::LiveAttempt;
 use super::stop::Stop;
 use crate::error::{ErrorKind, Problem};
-use crate::model::{At, CheckStatus, ItemRecord, ItemState, Stage, VerifyResult};
+use crate::model::{CheckStatus, ItemRecord, ItemState, Stage, VerifyResult};
 use crate::panic::Panicked;
 use crate::redact::redact;
 use crate::text::on_screen;
 use crate::worker::{End, Outcome};
-use std::time::{Duration, Instant};
 
-/// By how much the wall clock may run ahead of the monotonic one before the machine is taken to have slept.
-const SLEPT: Duration = Duration::from_secs(5);
+/// The cause of an item that failed after the machine had slept.
+const HOST_SLEPT: &str = "host_slept";
 
-/// Both clocks at an attempt's start, from which a sleep of the machine shows later.
-pub(super) struct Clocks {
-    wall: At,
-    monotonic: Instant,
-}
-
-impl Clocks {
-    pub(super) fn start() -> Self {
-        Self {
-            wall: At::now(),
-            monotonic: Instant::now(),
-        }
-    }
-
-    /// Returns whether the machine has slept since.
-    fn slept(&self) -> bool {
-        let wall = At::now().unix_ms().saturating_sub(self.wall.unix_ms());
-        let wall = Duration::from_millis(u64::try_from(wall).unwrap_or(0));
-        wall.saturating_sub(self.monotonic.elapsed()) > SLEPT
-    }
-}
-
-/// Writes the end of an attempt into the record. `stage` is the one that ended it, where it did not succeed.
+/// Writes the end of an attempt into the record: the outcome, and the stage that ended it where it did not succeed. `slept`
+/// is whether the machine slept meanwhile.
 pub(super) fn conclude(
     record: &mut ItemRecord,
-    stage: Stage,
-    outcome: Outcome,
+    (stage, outcome): (Stage, Outcome),
     live: &LiveAttempt,
-    clocks: &Clocks,
+    slept: bool,
 ) {
     record.duration_ms = u64::try_from(live.started.elapsed().as_millis()).ok();
     record.exit_code = outcome.exit_code;
@@ -62,19 +39,27 @@ pub(super) fn conclude(
     let Some((stage, mut problem)) = failure else {
         return;
     };
-    let ran = matches!(status, ItemState::Failed | ItemState::TimedOut);
-    if ran && clocks.slept() {
-        problem = Problem::new(
-            ErrorKind::Interrupted,
-            "host_slept: the machine slept while it ran",
-        )
-        .with_hint("resume_workflow runs it again");
-    }
     problem.message = redact(&problem.message).into_string();
     record.stage = Some(stage);
-    let cause = cause::of(&problem, &outcome.stdout_end, &outcome.stderr_end);
-    record.cause = Some(redact(&cause).into_string());
+    let ran = matches!(status, ItemState::Failed | ItemState::TimedOut);
+    record.cause = Some(if ran && slept {
+        problem = host_slept(&problem);
+        HOST_SLEPT.to_owned()
+    } else {
+        let cause = cause::of(&problem, &outcome.stdout_end, &outcome.stderr_end);
+        redact(&cause).into_string()
+    });
     record.error = Some(problem);
+}
+
+/// Returns the failure of an attempt in which the machine slept: connections are gone and tokens have expired, whatever the
+/// failure itself looks like.
+fn host_slept(problem: &Problem) -> Problem {
+    let message = format!(
+        "{HOST_SLEPT}: the machine slept while it ran; then: {}",
+        problem.message
+    );
+    Problem::new(ErrorKind::Interrupted, message).with_hint("resume_workflow runs it again")
 }
 
 /// Returns the record of an attempt that met a defect of this program.
@@ -143,5 +128,38 @@ fn tail_of(outcome: &Outcome) -> &str {
         &outcome.stderr_tail
     } else {
         &outcome.stdout_tail
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn concluded(end: End, slept: bool) -> ItemRecord {
+        let mut record = ItemRecord::unstarted(0, "/r", ItemState::Running);
+        let live = LiveAttempt::new(Duration::ZERO);
+        conclude(&mut record, (Stage::Run, Outcome::of(end)), &live, slept);
+        record
+    }
+
+    #[test]
+    fn what_fails_after_the_machine_slept_has_that_cause() {
+        let failed = || End::Failed(Problem::new(ErrorKind::Failed, "exit code 1"));
+        let record = concluded(failed(), true);
+        assert_eq!(record.cause.as_deref(), Some("host_slept"));
+        let error = record.error.expect("it failed");
+        assert!(
+            error.message.contains("exit code 1") && error.retryable,
+            "{error}"
+        );
+        assert_eq!(
+            concluded(failed(), false).cause.as_deref(),
+            Some("exit code 1")
+        );
+        let well = concluded(End::Succeeded, true);
+        assert_eq!((well.status, well.cause), (ItemState::Succeeded, None));
+        let stopped = concluded(End::Cancelled, true);
+        assert_ne!(stopped.cause.as_deref(), Some("host_slept"));
     }
 }

@@ -12,8 +12,7 @@
 //!            └──────────────────────────────────────────────────┘
 //! ```
 
-mod item;
-
+use super::item::{Item, Phase, is_failure, unstarted_end};
 use super::ledger::Ledger;
 use super::live::LiveAttempt;
 use super::stop::Stop;
@@ -21,7 +20,7 @@ use crate::model::{
     Counts, Filter, ItemIndex, ItemRecord, ItemState, ItemWork, PoolName, Revision, WorkflowId,
     WorkflowRecord,
 };
-use item::{Item, Phase, is_failure, unstarted_end};
+
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -75,7 +74,7 @@ pub(crate) struct View {
 }
 
 /// What a run could start next.
-pub(crate) enum Next {
+pub(super) enum Next {
     /// This item.
     Item(Arc<ItemWork>),
     /// Nothing before an item of it ends.
@@ -85,11 +84,11 @@ pub(crate) enum Next {
 }
 
 /// An attempt that was just begun.
-pub(crate) struct Begun {
-    pub(crate) record: ItemRecord,
-    pub(crate) work: Arc<ItemWork>,
-    pub(crate) workflow: Arc<WorkflowRecord>,
-    pub(crate) live: Arc<LiveAttempt>,
+pub(super) struct Begun {
+    pub(super) record: ItemRecord,
+    pub(super) work: Arc<ItemWork>,
+    pub(super) workflow: Arc<WorkflowRecord>,
+    pub(super) live: Arc<LiveAttempt>,
 }
 
 impl Run {
@@ -207,7 +206,7 @@ impl Run {
 /// Transitions by the dispatcher.
 impl Run {
     /// Returns what could start next, without taking it.
-    pub(crate) fn next(&self) -> Next {
+    pub(super) fn next(&self) -> Next {
         let state = self.state();
         let Some(&(_, item)) = state.ready.first() else {
             return Next::Nothing;
@@ -223,7 +222,7 @@ impl Run {
     }
 
     /// Begins an attempt at a ready item, which has a slot of `pool` from now on; none where it is not ready any more.
-    pub(crate) fn begin(&self, item: ItemIndex, pool: &PoolName, grace: Duration) -> Option<Begun> {
+    pub(super) fn begin(&self, item: ItemIndex, pool: &PoolName, grace: Duration) -> Option<Begun> {
         let mut state = self.state();
         let live = Arc::new(LiveAttempt::new(grace));
         if !state.leave_ready(item, Phase::Running(Arc::clone(&live))) {
@@ -248,12 +247,12 @@ impl Run {
     }
 
     /// Sets a ready item aside until its repository is free; false where it is not ready any more.
-    pub(crate) fn block(&self, item: ItemIndex) -> bool {
+    pub(super) fn block(&self, item: ItemIndex) -> bool {
         self.state().leave_ready(item, Phase::Blocked)
     }
 
     /// Makes a blocked item ready again; false where it is not blocked any more.
-    pub(crate) fn unblock(&self, item: ItemIndex) -> bool {
+    pub(super) fn unblock(&self, item: ItemIndex) -> bool {
         let mut state = self.state();
         let is_blocked = |item: &Item| matches!(item.phase, Phase::Blocked);
         let blocked = state.items.get(item as usize).is_some_and(is_blocked);
@@ -268,7 +267,7 @@ impl Run {
 impl Run {
     /// Blocks an item whose attempt was begun, as if that had not been; returns its end, to be journaled, where it was
     /// stopped meanwhile.
-    pub(crate) fn undo_begin(&self, item: ItemIndex) -> Option<ItemRecord> {
+    pub(super) fn undo_begin(&self, item: ItemIndex) -> Option<ItemRecord> {
         let mut state = self.state();
         let place = state.items.get_mut(item as usize)?;
         let Phase::Running(live) = &place.phase else {
@@ -290,7 +289,7 @@ impl Run {
     }
 
     /// Notes that the begin of an attempt is journaled, as `record`.
-    pub(crate) fn begin_journaled(&self, record: &ItemRecord, revision: Revision) {
+    pub(super) fn begin_journaled(&self, record: &ItemRecord, revision: Revision) {
         let mut state = self.state();
         if let Some(item) = state.items.get_mut(record.item as usize)
             && matches!(item.phase, Phase::Running(_))
@@ -303,7 +302,7 @@ impl Run {
 
     /// Ends an attempt. Returns what is to be journaled: the end and, where `may_retry` and the item has another attempt
     /// left, its wait for that.
-    pub(crate) fn end(&self, end: &ItemRecord, may_retry: bool) -> Vec<ItemRecord> {
+    pub(super) fn end(&self, end: &ItemRecord, may_retry: bool) -> Vec<ItemRecord> {
         let mut state = self.state();
         let failed = is_failure(end.status);
         let retries = state.record.settings.retries;
@@ -338,7 +337,7 @@ impl Run {
 
     /// Notes that the ends of these items are journaled; returns ends that are to be journaled now, of items that were
     /// stopped while they were about to wait for another attempt.
-    pub(crate) fn ends_journaled(
+    pub(super) fn ends_journaled(
         &self,
         items: impl IntoIterator<Item = ItemIndex>,
         revision: Option<Revision>,
@@ -354,12 +353,12 @@ impl Run {
     }
 
     /// Returns whether an item is ready.
-    pub(crate) fn has_ready(&self) -> bool {
+    pub(super) fn has_ready(&self) -> bool {
         !self.state().ready.is_empty()
     }
 
     /// Returns whether so many items have failed that nothing more may start.
-    pub(crate) fn has_failed_enough(&self) -> bool {
+    pub(super) fn has_failed_enough(&self) -> bool {
         self.state().has_failed_enough()
     }
 }
@@ -519,6 +518,3 @@ impl State {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -22,12 +22,12 @@ pub(crate) enum Stop {
 
 impl Stop {
     /// Returns whether it ends running items too, and not only waiting ones.
-    pub(crate) fn ends_running(self) -> bool {
+    pub(super) fn ends_running(self) -> bool {
         !matches!(self, Self::MaxFailures | Self::NoPool)
     }
 
     /// Returns the state and the problem of an item that was stopped for this reason.
-    pub(crate) fn end(self) -> (ItemState, Problem) {
+    pub(super) fn end(self) -> (ItemState, Problem) {
         use ItemState::{Cancelled, Interrupted, TimedOut};
         let (state, kind, message) = match self {
             Self::MaxFailures => (

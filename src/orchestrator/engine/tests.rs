@@ -236,3 +236,18 @@ async fn waiting_items_end_when_their_run_is_cancelled() {
     assert_eq!(stored.expect("it is there").counts, counts);
     core.close().await;
 }
+
+#[tokio::test]
+async fn a_run_that_is_over_leaves_no_notice_when_the_server_ends() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let gauge = Gauge::default();
+    let (core, over) = start_all(dir.path(), &gauge).await;
+    over.ended().await;
+    // As in the moment before it is forgotten.
+    core.0.engine.keep(&over);
+    core.close().await;
+    let next = open(dir.path());
+    next.0.engine.stored_notices().await;
+    assert_eq!(next.0.notices.take(), Vec::<String>::new());
+    next.close().await;
+}

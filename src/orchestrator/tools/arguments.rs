@@ -1,5 +1,6 @@
-//! Checks of arguments: ranges, command lines, names. Limits are errors, never clamps.
+//! Checks of arguments: ranges, work, names. Limits are errors, never clamps.
 
+use super::command_lines;
 use crate::error::{Problem, nearest};
 use crate::model::Work;
 use std::ops::RangeInclusive;
@@ -71,92 +72,24 @@ pub(super) fn work(task: Option<String>, command: Vec<String>) -> Result<Work, P
 /// Checks an argv: no empty program, no NUL, no command line in one word.
 fn argv(command: Vec<String>) -> Result<Vec<String>, Problem> {
     const ARGV: &str = "one argv: the program, then each argument by itself; no shell reads it";
-    let refuse = |message: String| Err(Problem::argument("command", message, ARGV));
+    let refuse = |message: &str| Problem::argument("command", message, ARGV);
     if command.iter().any(|word| word.contains('\0')) {
-        return refuse("a word contains a NUL byte".to_owned());
+        return Err(refuse("a word contains a NUL byte"));
     }
-    match command.as_slice() {
-        [line] if line.trim().contains(char::is_whitespace) => {
-            let words = shell_words::split(line)
-                .unwrap_or_else(|_| line.split_whitespace().map(str::to_owned).collect());
-            Err(Problem::argument(
-                "command",
-                format!("command has one element with blanks: {line:?}"),
-                ARGV,
-            )
-            .with_hint(format!("write it as {}", json(&words))))
-        }
-        [program, ..] if program.trim().is_empty() => refuse("the program is empty".to_owned()),
-        _ => Ok(command),
+    if command
+        .first()
+        .is_none_or(|program| program.trim().is_empty())
+    {
+        return Err(refuse("the program is empty"));
     }
-}
-
-/// Splits the command lines of `setup` or `verify` without a shell.
-pub(super) fn lines(field: &str, lines: &[String]) -> Result<Vec<Vec<String>>, Problem> {
-    lines
-        .iter()
-        .enumerate()
-        .map(|(number, line)| split(&format!("{field}[{number}]"), field, line))
-        .collect()
-}
-
-const LINE: &str = "command lines that are split without a shell and run in order; all must exit 0";
-
-fn split(place: &str, field: &str, line: &str) -> Result<Vec<String>, Problem> {
-    let refuse = |message: String| Problem::argument(place, message, LINE);
-    if line.contains('\0') {
-        return Err(refuse("the line contains a NUL byte".to_owned()));
+    match command_lines::corrected(&command) {
+        None => Ok(command),
+        Some(form) => Err(refuse(&format!(
+            "{} is a command line, not an argv",
+            command_lines::json(&command)
+        ))
+        .with_hint(format!("write it as {}", command_lines::json(&form)))),
     }
-    if let Some((at, operator)) = shell_operator(line) {
-        let hint = if matches!(operator, "&&" | ";") {
-            let (first, rest) = (line[..at].trim(), line[at + operator.len()..].trim());
-            format!(
-                "give them as lines of their own: {field}: {}",
-                json(&[first, rest])
-            )
-        } else {
-            format!(
-                "no shell reads it; if you want one, say so: {field}: {}",
-                json(&[format!("sh -c {}", shell_words::quote(line))])
-            )
-        };
-        return Err(
-            refuse(format!("{line:?} holds the shell operator {operator}")).with_hint(hint),
-        );
-    }
-    let words = shell_words::split(line)
-        .map_err(|error| refuse(format!("{line:?} cannot be split: {error}")))?;
-    if words.first().is_none_or(String::is_empty) {
-        return Err(refuse("the line is empty".to_owned()));
-    }
-    Ok(words)
-}
-
-/// Returns the first shell operator outside quotes, and where it is.
-fn shell_operator(line: &str) -> Option<(usize, &'static str)> {
-    const OPERATORS: [&str; 6] = ["&&", "||", "|", ";", ">", "<"];
-    let mut quote = None;
-    let mut escaped = false;
-    for (at, c) in line.char_indices() {
-        if escaped {
-            escaped = false;
-            continue;
-        }
-        match (quote, c) {
-            (Some('\''), '\\') => {}
-            (_, '\\') => escaped = true,
-            (Some(open), c) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"') => quote = Some(c),
-            (None, _) => {
-                let found = OPERATORS.into_iter().find(|op| line[at..].starts_with(op));
-                if let Some(operator) = found {
-                    return Some((at, operator));
-                }
-            }
-        }
-    }
-    None
 }
 
 /// Returns the refusal of a name that is not known, with the nearest one that is.
@@ -185,10 +118,6 @@ pub(super) fn unknown<'a>(
     Problem::argument(field, format!("there is no {what} {name:?}"), allowed).with_hint(hint)
 }
 
-fn json<T: serde::Serialize>(words: &[T]) -> String {
-    serde_json::to_string(words).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,27 +139,6 @@ mod tests {
         assert!(work(None, vec![]).is_err());
         assert!(work(Some("  ".into()), vec![]).is_err());
         assert!(work(None, vec![String::new()]).is_err());
-    }
-
-    #[test]
-    fn lines_are_split_and_shell_operators_are_refused_outside_quotes_only() {
-        let split = |line: &str| lines("verify", &[line.to_owned()]);
-        assert_eq!(
-            split("cargo test -- 'a && b'").expect("splits"),
-            [["cargo", "test", "--", "a && b"]]
-        );
-        let problem = split("cargo build && cargo test").expect_err("refused");
-        assert_eq!(problem.field.as_deref(), Some("verify[0]"));
-        assert!(
-            problem
-                .hint
-                .expect("a hint")
-                .contains("[\"cargo build\",\"cargo test\"]")
-        );
-        for line in ["a | b", "a > b", "a; b", "", "  ", "'open", "a\0b"] {
-            assert!(split(line).is_err(), "{line:?}");
-        }
-        assert!(split("grep 'a|b' x\\;y").is_ok());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod apply;
 mod arguments;
 mod cancel;
 mod clean;
+mod command_lines;
 mod dry_run;
 mod health;
 mod health_programs;

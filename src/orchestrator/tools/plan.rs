@@ -1,6 +1,7 @@
 //! A starter's arguments, checked: the work, the settings of the workflow and the texts for single repositories.
 
 use super::arguments::{self, MAX_SECONDS};
+use super::command_lines;
 use crate::api::StartOptions;
 use crate::error::Problem;
 use crate::model::{BaseRef, Filter, Isolation, Settings, Work};
@@ -53,16 +54,16 @@ impl Core {
     /// # Errors
     ///
     /// A refusal of the first argument that is wrong.
-    pub(super) fn plan(&self, options: StartOptions) -> Result<Plan, Problem> {
+    pub(super) async fn plan(&self, options: StartOptions) -> Result<Plan, Problem> {
         let work = arguments::work(options.task, options.command)?;
-        let setup = arguments::lines("setup", &options.setup)?;
-        let verify = arguments::lines("verify", &options.verify)?;
+        let setup = command_lines::read("setup", &options.setup)?;
+        let verify = command_lines::read("verify", &options.verify)?;
         let asked = Filter {
             pools: options.pools,
             labels: options.labels,
             workers: options.workers,
         };
-        let filter = self.narrow(asked.clone(), &work, &setup, &verify)?;
+        let filter = self.narrow(asked.clone(), &work, &setup, &verify).await?;
         let per_repo = per_repo(&options.per_repo, &work)?;
         let isolation = options.isolation.unwrap_or(match work {
             Work::Task(_) => Isolation::Worktree,

@@ -1,6 +1,6 @@
 //! Which pools a workflow may use: those that were asked for whose workers accept the work.
 
-use super::arguments;
+use super::{arguments, command_lines};
 use crate::error::{ErrorKind, Problem};
 use crate::model::{Filter, PoolName, Work};
 use crate::orchestrator::Core;
@@ -12,7 +12,7 @@ impl Core {
     /// # Errors
     ///
     /// A name that no pool or worker kind has, or a choice of which no pool is left.
-    pub(super) fn narrow(
+    pub(super) async fn narrow(
         &self,
         mut filter: Filter,
         work: &Work,
@@ -32,7 +32,7 @@ impl Core {
             let Some(worker) = self.workers.get(&name) else {
                 continue;
             };
-            match accepts(worker.as_ref(), work, setup, verify) {
+            match accepts(worker.as_ref(), work, setup, verify).await {
                 Ok(()) => accepting.push(name),
                 Err(problem) => refusal = Some(more_telling(refusal, problem)),
             }
@@ -83,19 +83,27 @@ impl Core {
 }
 
 /// Refuses work that a worker does not accept, its `setup` and `verify` included.
-fn accepts(
+async fn accepts(
     worker: &dyn Worker,
     work: &Work,
     setup: &[Vec<String>],
     verify: &[Vec<String>],
 ) -> Result<(), Problem> {
     worker.check(work)?;
+    let programs = worker.programs();
     for (field, lines) in [("setup", setup), ("verify", verify)] {
-        for program in lines.iter().filter_map(|line| line.first()) {
-            worker.programs().permits(field, program)?;
+        for (number, line) in lines.iter().enumerate() {
+            let program = line.first().map_or("", String::as_str);
+            let permitted = programs.permits(field, program);
+            permitted.map_err(|problem| command_lines::refused(problem, field, number, line))?;
         }
     }
-    Ok(())
+    // What comes after a line of `setup` is looked for when that has run: it may install the program.
+    let verify = if setup.is_empty() { verify } else { &[] };
+    programs
+        .exist("setup", setup.get(..1).unwrap_or_default())
+        .await?;
+    programs.exist("verify", verify).await
 }
 
 /// Returns the refusal that helps more: one by `allow` before one by the kind of worker.

@@ -117,7 +117,8 @@ impl Orchestrator {
             record.settings.timeout = Some(limit);
         }
         if let Some((work, _)) = chosen.first() {
-            self.narrow_again(&mut record.settings, &args.pools, &work.work)?;
+            self.narrow_again(&mut record.settings, &args.pools, &work.work)
+                .await?;
         }
         let revision = self.0.store.restart(record.clone(), chosen.clone()).await?;
         let resumed = run.is_some_and(|run| {
@@ -130,7 +131,7 @@ impl Orchestrator {
     }
 
     /// Narrows the choice of pools again: the pools and what their workers accept may have changed since.
-    fn narrow_again(
+    async fn narrow_again(
         &self,
         settings: &mut Settings,
         pools: &[PoolName],
@@ -145,7 +146,8 @@ impl Orchestrator {
         }
         let narrowed = self
             .0
-            .narrow(asked.clone(), work, &settings.setup, &settings.verify);
+            .narrow(asked.clone(), work, &settings.setup, &settings.verify)
+            .await;
         settings.filter = narrowed.map_err(|problem| match problem.hint {
             Some(_) => problem,
             None => problem.with_hint("give `pools` to run it in others; list_pools lists them"),

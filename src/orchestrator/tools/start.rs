@@ -137,7 +137,7 @@ impl Orchestrator {
             exclude: request.options.exclude.clone(),
             has_file: request.options.has_file.clone(),
         };
-        let plan = self.0.plan(request.options)?;
+        let plan = self.0.plan(request.options).await?;
         let repos = self.0.expand(selection, field).await?;
         if let ("repo", [first, second, ..]) = (field, repos.as_slice()) {
             return Err(Problem::argument(

@@ -196,7 +196,7 @@ fn bad_arguments_of_a_start_are_refused_before_anything_starts() {
         }
         let kind = match (field, part) {
             ("repos", "list_repos") => "not_found",
-            ("command" | "verify", "touch") => "forbidden",
+            ("command" | "verify", "touch") | ("setup[0]", _) => "forbidden",
             _ => "invalid_argument",
         };
         let case = (

@@ -40,6 +40,21 @@ fn a_server_that_ends_leaves_word_of_all_that_it_did_not_finish() {
 }
 
 #[test]
+fn a_run_that_ended_leaves_no_notice_of_an_interruption() {
+    let home = home(2);
+    home.many_repos(2);
+    for round in 0..12 {
+        let mut server = Server::start(&home);
+        let arguments = json!({"repos": ["r*"], "command": ["true"], "wait_s": 45});
+        let done = server.call("execute_workflow_parallel", arguments).ok();
+        assert_eq!(done["status"], "succeeded", "{done:#}");
+        assert!(done["notices"].is_null(), "round {round}: {done:#}");
+        server.close_stdin();
+        assert_eq!(server.wait_end().0.code(), Some(0));
+    }
+}
+
+#[test]
 fn an_end_that_cannot_be_written_is_told_as_running_until_it_is() {
     let home = home(1);
     home.many_repos(1);

@@ -6,10 +6,12 @@ mod cancel;
 mod causes;
 mod ends;
 mod limits;
+mod lines;
 mod neighbours;
 mod plans;
 mod resume;
 mod routing;
+mod stops;
 mod waiting;
 
 use crate::support::HANG;

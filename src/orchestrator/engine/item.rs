@@ -1,24 +1,24 @@
 //! One item of a run, and the phase it is in.
 
+use super::live::LiveAttempt;
+use super::stop::Stop;
 use crate::model::{At, ItemRecord, ItemState, ItemWork, PoolName, Stage};
-use crate::orchestrator::engine::live::LiveAttempt;
-use crate::orchestrator::engine::stop::Stop;
 use std::sync::Arc;
 
 /// An item with its phase.
-pub(crate) struct Item {
-    pub(crate) work: Arc<ItemWork>,
+pub(super) struct Item {
+    pub(super) work: Arc<ItemWork>,
     /// What the journal holds, or will in a moment where it has just begun.
-    pub(crate) record: Arc<ItemRecord>,
-    pub(crate) phase: Phase,
+    pub(super) record: Arc<ItemRecord>,
+    pub(super) phase: Phase,
     /// Attempts it has had since the run was started or resumed.
-    pub(crate) tries: u32,
+    pub(super) tries: u32,
     /// How the attempt before ended, while it waits for another one.
-    pub(crate) failed: Option<Arc<ItemRecord>>,
+    pub(super) failed: Option<Arc<ItemRecord>>,
 }
 
 /// What happens to an item now.
-pub(crate) enum Phase {
+pub(super) enum Phase {
     /// Nothing is to happen to it: it has ended, or is only planned.
     Idle,
     /// It can start.
@@ -36,7 +36,7 @@ pub(crate) enum Phase {
 }
 
 impl Item {
-    pub(crate) fn new((work, record): (ItemWork, ItemRecord)) -> Self {
+    pub(super) fn new((work, record): (ItemWork, ItemRecord)) -> Self {
         Self {
             work: Arc::new(work),
             phase: match record.status {
@@ -50,7 +50,7 @@ impl Item {
     }
 
     /// Returns the record of the next attempt, begun now.
-    pub(crate) fn next_attempt(&self, pool: &PoolName) -> ItemRecord {
+    pub(super) fn next_attempt(&self, pool: &PoolName) -> ItemRecord {
         let old = &self.record;
         let mut record = ItemRecord::unstarted(old.item, old.repo.clone(), ItemState::Running);
         record.attempt = old.attempt + 1;
@@ -65,7 +65,7 @@ impl Item {
     }
 
     /// Returns the record as callers see it.
-    pub(crate) fn shown(&self) -> Arc<ItemRecord> {
+    pub(super) fn shown(&self) -> Arc<ItemRecord> {
         let mut record = Arc::clone(&self.record);
         match &self.phase {
             Phase::Running(live) => live.overlay(Arc::make_mut(&mut record)),
@@ -79,12 +79,12 @@ impl Item {
     }
 }
 
-pub(crate) fn is_failure(status: ItemState) -> bool {
+pub(super) fn is_failure(status: ItemState) -> bool {
     matches!(status, ItemState::Failed | ItemState::TimedOut)
 }
 
 /// Returns the end of an item that never got another attempt.
-pub(crate) fn unstarted_end(record: &ItemRecord, why: Stop) -> ItemRecord {
+pub(super) fn unstarted_end(record: &ItemRecord, why: Stop) -> ItemRecord {
     let (status, problem) = why.end();
     ItemRecord {
         status,

@@ -1,10 +1,16 @@
-//! The state machine alone: no clock, no store, no process.
+//! The state machine of a run alone: no clock, no store, no process.
 
-use super::*;
+use super::item::is_failure;
+use super::run::{Begun, Next, Run};
+use super::stop::Stop;
 use crate::error::{ErrorKind, Problem};
-use crate::model::{At, ServerId, Settings, Work};
+use crate::model::{
+    At, Counts, ItemIndex, ItemRecord, ItemState, ItemWork, Revision, ServerId, Settings, Work,
+    WorkflowId, WorkflowRecord,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn run(count: u32, settings: Value) -> Run {
     let mut all = json!({"isolation": "in_place"});
