@@ -82,11 +82,11 @@ fn a_resource_equals_the_tools_answer() {
 #[test]
 fn missing_resources_have_the_code_of_the_era() {
     for (era, code) in [(Era::Initialize, -32002), (Era::Stateless, -32602)] {
-        let home = Home::with_config(&pools(&[("a", "max_workers = 2")]));
+        let home = Home::with_config(&pools(&[("local", "max_workers = 2")]));
         let mut server = start(&home, era);
         let nobody = "01M8ZZZZZZZZZZZZZZZZZZZZZZ";
         for (uri, said) in [
-            ("pool://aa".to_owned(), "did you mean \"a\"?"),
+            ("pool://locl".to_owned(), "did you mean \"local\"?"),
             ("pool://".to_owned(), "pool://{name}"),
             (format!("workflow://{nobody}"), "there is no workflow"),
             (
