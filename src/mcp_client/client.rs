@@ -165,7 +165,7 @@ impl McpClient {
                 cause,
             })
         })?;
-        connection.request_sent();
+        let _request = connection.request();
         match timeout_at(until, send(Arc::clone(&connection))).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {

@@ -7,7 +7,7 @@ use super::failure::{HttpError, not_sent};
 use super::http::Backend;
 use super::progress::Listener;
 use super::settings::ClientSettings;
-use super::throttle::{Allowance, Throttled};
+use super::throttle::{Allowance, Request, Throttled};
 use parking_lot::Mutex;
 use reqwest::header::{HeaderName, HeaderValue};
 use rmcp::model::ProtocolVersion;
@@ -144,11 +144,10 @@ impl Connection {
         }
     }
 
-    /// Notes that a request is about to be sent, which a child may answer at length.
-    pub(super) fn request_sent(&self) {
-        if let Some((allowance, answer)) = &self.stdout {
-            allowance.raise_to(*answer);
-        }
+    /// Lets a child answer at length for as long as the returned request lives.
+    pub(super) fn request(&self) -> Option<Request> {
+        let (allowance, answer) = self.stdout.as_ref()?;
+        Some(allowance.request(*answer))
     }
 
     /// Returns whether no call can be sent any more.

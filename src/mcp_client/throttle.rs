@@ -21,6 +21,21 @@ struct Left {
     /// Negative where the last read exceeded the allowance.
     bytes: i64,
     at: Instant,
+    /// How many requests are unanswered.
+    requests: usize,
+}
+
+/// A request that may be answered at length. Dropping the last one takes the rest of its allowance away.
+pub(super) struct Request(Allowance);
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let mut left = self.0.left.lock();
+        left.requests = left.requests.saturating_sub(1);
+        if left.requests == 0 {
+            left.bytes = left.bytes.min(self.0.per_second);
+        }
+    }
 }
 
 /// How long the reader rests once the allowance is used up.
@@ -30,15 +45,21 @@ impl Allowance {
     pub(super) fn new(bytes: i64, per_second: i64) -> Self {
         let at = Instant::now();
         Self {
-            left: Arc::new(Mutex::new(Left { bytes, at })),
+            left: Arc::new(Mutex::new(Left {
+                bytes,
+                at,
+                requests: 0,
+            })),
             per_second,
         }
     }
 
-    /// Raises what may be read at once to `bytes`.
-    pub(super) fn raise_to(&self, bytes: i64) {
+    /// Allows `bytes` to be read at once for as long as the returned request lives, which they may answer.
+    pub(super) fn request(&self, bytes: i64) -> Request {
         let mut left = self.left.lock();
         left.bytes = left.bytes.max(bytes);
+        left.requests += 1;
+        Request(self.clone())
     }
 
     fn is_used_up(&self) -> bool {
@@ -115,7 +136,7 @@ mod tests {
             read += stream.read(&mut buffer).await.expect("it never fails");
         }
         assert!((1_000_000..1_300_000).contains(&read), "{read}");
-        allowance.raise_to(500_000);
+        let _request = allowance.request(500_000);
         let began = Instant::now();
         let mut answer = vec![0; 500_000];
         stream
