@@ -3,6 +3,7 @@
 //! Each layer has its own `thiserror` enum and implements [`Fault`] for it; [`Problem`] is what the tools answer,
 //! what an item's record keeps and what the journal stores. Not responsible for exit codes or for JSON-RPC errors.
 
+use crate::redact::redact;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +141,37 @@ impl Problem {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+/// A problem whose texts are without secrets: the only sort that the store takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RedactedProblem(Problem);
+
+impl From<Problem> for RedactedProblem {
+    fn from(problem: Problem) -> Self {
+        let clean = |text: String| redact(&text).into_string();
+        Self(Problem {
+            message: clean(problem.message),
+            hint: problem.hint.map(clean),
+            allowed: problem.allowed.map(clean),
+            ..problem
+        })
+    }
+}
+
+impl From<RedactedProblem> for Problem {
+    fn from(problem: RedactedProblem) -> Self {
+        problem.0
+    }
+}
+
+impl std::ops::Deref for RedactedProblem {
+    type Target = Problem;
+
+    fn deref(&self) -> &Problem {
+        &self.0
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::error::Problem;
 use crate::model::{
-    At, Attempt, DiffStat, ItemIndex, ItemRecord, ItemState, PoolName, Risk, Stage, Usage,
-    VerifyResult,
+    At, Attempt, CheckStatus, DiffStat, ItemIndex, ItemRecord, ItemState, PoolName, Risk, Stage,
+    Usage, VerifyResult,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ pub struct Item {
     pub risks: Vec<Risk>,
     /// What `verify` found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verify: Option<VerifyResult>,
+    pub verify: Option<Verify>,
     /// How and when its change was applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<String>,
@@ -99,6 +99,30 @@ pub struct Item {
     pub usage: Option<Usage>,
 }
 
+/// What `verify` found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct Verify {
+    /// How the check ended.
+    pub status: CheckStatus,
+    /// The exit code of the last line that ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The end of what that line wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tail: Option<String>,
+}
+
+impl From<VerifyResult> for Verify {
+    fn from(result: VerifyResult) -> Self {
+        Self {
+            status: result.status,
+            exit_code: result.exit_code,
+            output_tail: result.output_tail.map(String::from),
+        }
+    }
+}
+
 impl From<ItemRecord> for Item {
     fn from(record: ItemRecord) -> Self {
         Self {
@@ -111,7 +135,7 @@ impl From<ItemRecord> for Item {
             started_at: record.started_at,
             duration_ms: record.duration_ms,
             idle_s: record.idle_s,
-            doing: record.doing,
+            doing: record.doing.map(String::from),
             changed: record.changed,
             base_commit: record.base_commit,
             base_branch: record.base_branch,
@@ -122,14 +146,14 @@ impl From<ItemRecord> for Item {
             diff: record.diff,
             uncommitted: record.uncommitted,
             risks: record.risks,
-            verify: record.verify,
+            verify: record.verify.map(Verify::from),
             applied: record.applied,
             undo: record.undo,
             flaky: None,
-            output_tail: record.output_tail,
+            output_tail: record.output_tail.map(String::from),
             stage: record.stage,
-            cause: record.cause,
-            error: record.error,
+            cause: record.cause.map(String::from),
+            error: record.error.map(Problem::from),
             usage: record.usage,
         }
     }

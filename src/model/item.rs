@@ -2,7 +2,8 @@
 
 use super::words::words;
 use super::{At, Attempt, ItemIndex, PoolName, Risk};
-use crate::error::Problem;
+use crate::error::RedactedProblem;
+use crate::redact::Redacted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -125,17 +126,14 @@ pub enum CheckStatus {
 }
 
 /// What `verify` found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifyResult {
     /// How the check ended.
     pub status: CheckStatus,
     /// The exit code of the last line that ran.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// The end of what that line wrote.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output_tail: Option<String>,
+    pub output_tail: Option<Redacted>,
 }
 
 /// How large a change is.
@@ -163,93 +161,65 @@ pub struct Usage {
     pub cost_usd: Option<f64>,
 }
 
-/// All that is known of one item; a field without a value is absent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
+/// All that is known of one item.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ItemRecord {
     /// The item's place in the workflow, from 0.
     pub item: ItemIndex,
     /// The repository's canonical absolute path.
     pub repo: String,
     /// The pool that ran it last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolName>,
     /// Where the item stands.
     pub status: ItemState,
     /// Which try this is, from 1; 0 before the first start.
     pub attempt: Attempt,
     /// The program's exit code.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// When the attempt began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<At>,
     /// How long the attempt took or has taken so far, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
     /// Seconds since it last wrote anything, while it runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_s: Option<f64>,
     /// What it is at, while it runs: the stage, or what the worker says of itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub doing: Option<String>,
+    pub doing: Option<Redacted>,
     /// Whether it left a change in its repository.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<bool>,
     /// The commit it began from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_commit: Option<String>,
     /// The branch that commit was the head of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_branch: Option<String>,
     /// How many dirty files of the working copy the item did not see.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out_dirty: Option<u32>,
     /// The branch that holds its work.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     /// The commit that holds its work.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     /// The folder it worked in, where that is a worktree.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree: Option<String>,
     /// How large its change is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff: Option<DiffStat>,
     /// What no commit of its repository holds: files that git cannot add, and repositories inside the worktree, submodules
     /// included, with work of their own.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uncommitted: Vec<String>,
     /// What it did beside plain work on files; apply_changes refuses it unless `allow_risks` names the kinds.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub risks: Vec<Risk>,
     /// What `verify` found.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyResult>,
     /// How its change was applied, and when.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<String>,
     /// Takes that back, as the `undo` of apply_changes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<String>,
-    /// Whether repeats of it ended differently.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flaky: Option<bool>,
     /// The end of what it wrote (of stderr, where it failed and stderr has any).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output_tail: Option<String>,
+    pub output_tail: Option<Redacted>,
     /// The step that failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<Stage>,
     /// The failure's normalised cause; equal causes are one group in `failures`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cause: Option<String>,
+    pub cause: Option<Redacted>,
     /// The failure.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Problem>,
+    pub error: Option<RedactedProblem>,
     /// What the worker used, where it tells it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
 }
 
@@ -280,26 +250,11 @@ impl ItemRecord {
             verify: None,
             applied: None,
             undo: None,
-            flaky: None,
             output_tail: None,
             stage: None,
             cause: None,
             error: None,
             usage: None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unstarted_record_holds_no_nulls() {
-        let json = serde_json::to_value(ItemRecord::unstarted(3, "/r", ItemState::Queued));
-        assert_eq!(
-            json.expect("serialises"),
-            serde_json::json!({"item": 3, "repo": "/r", "status": "queued", "attempt": 0})
-        );
     }
 }

@@ -2,6 +2,7 @@
 
 use super::words::words;
 use super::{At, Attempt, ItemIndex, MemoryId, PoolName, WorkflowId};
+use crate::redact::Redacted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl std::fmt::Display for PeerName {
     }
 }
 
-/// A memory that is to be stored; secrets are redacted from its text already.
+/// A memory that is to be stored.
 ///
 /// Its identity, by which a second one is a duplicate, is the first of these it has: its marker; its source with that
 /// source's own id; its workflow, item and attempt; else the SHA-256 of pool, repository and text.
@@ -58,7 +59,7 @@ pub struct NewMemory {
     /// What sort of memory it is.
     pub kind: MemoryKind,
     /// What is remembered.
-    pub text: String,
+    pub text: Redacted,
     /// The pool it belongs to.
     pub pool: PoolName,
     /// The repository it is about: a canonical absolute path.
@@ -80,7 +81,7 @@ pub struct NewMemory {
     /// Our own marker, where a peer gave the memory back that we had sent.
     pub marker: Option<MemoryId>,
     /// Words to find it by.
-    pub tags: Vec<String>,
+    pub tags: Vec<Redacted>,
     /// When it was learned.
     pub created_at: At,
     /// Whether it counts as collected, so that the next collection leaves it out.
@@ -91,7 +92,7 @@ impl NewMemory {
     /// Returns a memory of now that has only what each must have.
     pub fn new(
         kind: MemoryKind,
-        text: impl Into<String>,
+        text: impl Into<Redacted>,
         pool: PoolName,
         source: impl Into<String>,
     ) -> Self {
@@ -123,7 +124,7 @@ pub struct Memory {
     /// What sort of memory it is.
     pub kind: MemoryKind,
     /// What is remembered, whole.
-    pub text: String,
+    pub text: Redacted,
     /// The pool it belongs to.
     pub pool: PoolName,
     /// The repository it is about.
@@ -141,7 +142,7 @@ pub struct Memory {
     /// Who told it.
     pub source: String,
     /// Words to find it by.
-    pub tags: Vec<String>,
+    pub tags: Vec<Redacted>,
     /// When it was learned.
     pub created_at: At,
     /// Whether it was collected.
@@ -265,19 +266,19 @@ pub enum SendFailure {
         /// Until when it rests.
         until: At,
         /// What happened.
-        error: String,
+        error: Redacted,
     },
     /// The peer does not have it and may take it later.
     Retry {
         /// When to send it again.
         at: At,
         /// What happened.
-        error: String,
+        error: Redacted,
     },
     /// The peer will never take it: a dead letter, kept until it is sent again on request.
     Dead {
         /// What the peer said.
-        error: String,
+        error: Redacted,
     },
 }
 

@@ -1,7 +1,7 @@
 //! What is known of a peer that memories are forwarded to.
 
 use super::{At, MemoryId};
-use crate::error::Problem;
+use crate::error::RedactedProblem;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub struct SenderState {
     /// Since when the peer takes nothing; absent while it does.
     pub down_since: Option<At>,
     /// What went wrong last, while something is wrong.
-    pub error: Option<Problem>,
+    pub error: Option<RedactedProblem>,
     /// How many calls in flight the peer was found to be worth; 0 while that is looked for.
     pub limit: u32,
     /// How long the slowest of the latest stores took, those without an answer included.
@@ -34,7 +34,7 @@ pub struct PeerState {
     /// What the last comparison with the peer found.
     pub reconciled: Option<Reconciled>,
     /// Why the last try to compare found nothing out; absent once one did.
-    pub reconcile_error: Option<Problem>,
+    pub reconcile_error: Option<RedactedProblem>,
 }
 
 /// What a comparison of what the peer acknowledged with what it has found.

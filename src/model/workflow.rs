@@ -2,6 +2,7 @@
 
 use super::words::words;
 use super::{At, Filter, ItemState, ServerId, WorkflowId};
+use crate::redact::Redacted;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -230,23 +231,21 @@ impl Counts {
 }
 
 /// A workflow as it is journaled, without its items.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WorkflowRecord {
     /// The workflow's id.
     pub id: WorkflowId,
     /// A line for people: the start of the task or of the command.
-    pub title: String,
+    pub title: Redacted,
     /// The server process that runs it or ran it last.
     pub owner: ServerId,
     /// When it was journaled.
     pub created_at: At,
     /// Whether it is one routed task, bound to a pool at once.
-    #[serde(default)]
     pub single: bool,
     /// How it runs.
     pub settings: Settings,
     /// The caller's idempotency key.
-    #[serde(default)]
     pub idempotency_key: Option<String>,
     /// SHA-256 (hex) of the caller's arguments, to tell another request under the same key.
     pub arguments_hash: String,

@@ -1,5 +1,6 @@
 //! The type of a text whose secrets have been removed.
 
+use crate::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -7,7 +8,7 @@ use std::ops::Deref;
 
 /// A text without secrets.
 ///
-/// Made by [`super::redact`] and [`super::Scan`]; cutting one keeps it a redacted text, editing it in any other way takes it out of
+/// Made by [`super::redact`] and [`super::Scan`], or of a constant; cutting one keeps it a redacted text, editing it in any other way takes it out of
 /// the type ([`Self::into_string`]). Deserialising trusts its input, because only what the store wrote is read back
 /// into this type: arguments of calls are plain strings.
 #[derive(
@@ -18,7 +19,6 @@ pub struct Redacted(pub(super) String);
 
 impl Redacted {
     /// Returns a text that was redacted before it was stored.
-    #[allow(dead_code, reason = "the store is about to read with it")]
     pub(crate) fn from_store(text: String) -> Self {
         Self(text)
     }
@@ -33,9 +33,21 @@ impl Redacted {
         self.0
     }
 
+    /// Returns the beginning of the text, as [`text::cut`] does.
+    pub fn cut(&self, chars: usize) -> Self {
+        Self(text::cut(&self.0, chars).into_owned())
+    }
+
     /// Shortens the text to at most `max_bytes`, at a character's edge.
     pub fn truncate(&mut self, max_bytes: usize) {
         self.0.truncate(self.0.floor_char_boundary(max_bytes));
+    }
+}
+
+/// A text of the program itself, which has no secrets.
+impl From<&'static str> for Redacted {
+    fn from(text: &'static str) -> Self {
+        Self(text.to_owned())
     }
 }
 

@@ -3,6 +3,7 @@
 use super::query::Query;
 use super::{Store, StoreError};
 use crate::model::{At, WorkflowId, WorkflowRecord};
+use crate::redact::{Redacted, redact};
 use rusqlite::{Connection, params};
 
 /// Notices beyond these are dropped, the oldest first: nobody reads a thousand.
@@ -12,7 +13,7 @@ const MAX_NOTICES: u32 = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// The text for the caller.
-    pub text: String,
+    pub text: Redacted,
     /// The workflow it is about.
     pub workflow: Option<WorkflowId>,
     /// When it happened.
@@ -27,7 +28,7 @@ impl Store {
     /// Any [`StoreError`] of opening or writing.
     pub async fn add_notice(
         &self,
-        text: String,
+        text: Redacted,
         workflow: Option<WorkflowId>,
     ) -> Result<(), StoreError> {
         self.write("keep a notice", move |db| add(db, &text, workflow))
@@ -72,7 +73,7 @@ impl Store {
 
 pub(super) fn add(
     db: &Connection,
-    text: &str,
+    text: &Redacted,
     workflow: Option<WorkflowId>,
 ) -> Result<(), StoreError> {
     db.run(
@@ -92,8 +93,9 @@ pub(super) fn any_of(db: &Connection, id: WorkflowId) -> Result<bool, StoreError
 }
 
 /// Returns the notice of a workflow whose server ended before it did.
-pub(super) fn interrupted(id: WorkflowId, title: &str, items: usize) -> String {
-    format!(
+pub(super) fn interrupted(id: WorkflowId, title: &str, items: usize) -> Redacted {
+    let text = format!(
         "workflow {id} ({title}) was interrupted: its server ended; {items} item(s) were not finished. resume_workflow {id} runs them."
-    )
+    );
+    redact(&text)
 }

@@ -10,6 +10,7 @@ use super::query::Query;
 use super::stored::Item;
 use super::{Store, StoreError, memories, notices};
 use crate::model::{ItemRecord, PeerName, Revision, ServerId, Work, WorkflowId};
+use crate::redact::Redacted;
 use rusqlite::Connection;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ pub struct Unfinished {
     /// The workflow.
     pub id: WorkflowId,
     /// Its title.
-    pub title: String,
+    pub title: Redacted,
     /// The items, each with what it was to do.
     pub items: Vec<(ItemRecord, Work)>,
     /// The workflow's revision when they were read.

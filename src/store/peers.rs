@@ -3,7 +3,7 @@
 use super::column::Json;
 use super::query::Query;
 use super::{Store, StoreError};
-use crate::error::Problem;
+use crate::error::RedactedProblem;
 use crate::model::{PeerName, PeerState, Reconciled, SenderState};
 use rusqlite::{Connection, Row, params};
 use serde::de::DeserializeOwned;
@@ -40,7 +40,7 @@ impl Store {
     pub async fn note_reconciled(
         &self,
         peer: PeerName,
-        found: Result<Reconciled, Problem>,
+        found: Result<Reconciled, RedactedProblem>,
     ) -> Result<(), StoreError> {
         self.write("note what a peer has", move |db| {
             note_reconciled(db, &peer, &found)
@@ -90,7 +90,7 @@ fn note_sender(db: &Connection, peer: &PeerName, sender: &SenderState) -> Result
 fn note_reconciled(
     db: &Connection,
     peer: &PeerName,
-    found: &Result<Reconciled, Problem>,
+    found: &Result<Reconciled, RedactedProblem>,
 ) -> Result<(), StoreError> {
     let (found, error) = (found.as_ref().ok(), found.as_ref().err());
     db.run(

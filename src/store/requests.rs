@@ -4,7 +4,7 @@ use super::column::Json;
 use super::journal::Head;
 use super::query::Query;
 use super::{Store, StoreError};
-use crate::error::{ErrorKind, Problem};
+use crate::error::{ErrorKind, Problem, RedactedProblem};
 use crate::model::{ItemIndex, WorkflowId};
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
@@ -96,7 +96,7 @@ impl Store {
     pub async fn answer_request(
         &self,
         number: i64,
-        answer: Result<(), Problem>,
+        answer: Result<(), RedactedProblem>,
     ) -> Result<(), StoreError> {
         self.write("answer a request", move |db| {
             let sql = "UPDATE requests SET reply = ?2 WHERE request = ?1";

@@ -10,6 +10,7 @@ use mahavishnu::mcp_client::{ClientSettings, Endpoint, McpClient};
 use mahavishnu::model::{At, MemoryId, MemoryKind, NewMemory, PeerName, PoolName};
 use mahavishnu::orchestrator::memory::{Collect, Memories, Parts, PoolNames, forget};
 use mahavishnu::orchestrator::sync::DeliverySettings;
+use mahavishnu::redact::redact;
 use mahavishnu::session_buddy::SessionBuddy;
 use mahavishnu::store::{Durability, Store, StoreOptions};
 use std::collections::BTreeSet;
@@ -251,7 +252,7 @@ async fn a_search_that_was_made_before_sees_what_anybody_wrote_since() {
 async fn a_caller_is_told_that_only_a_part_of_the_matches_was_ranked() {
     let bench = Bench::new(None);
     let wombats = (0..501).map(|n| {
-        let text = format!("wombat number {n}");
+        let text = redact(&format!("wombat number {n}"));
         NewMemory::new(MemoryKind::Note, text, pool("a"), "test")
     });
     let stored = bench.store.insert_memories(wombats.collect(), None).await;
@@ -540,7 +541,14 @@ async fn without_a_peer_collecting_counts_and_forwards_nothing() {
 async fn two_collections_at_once_count_each_memory_once() {
     let bench = Bench::new(None);
     let memories = (0..1_700)
-        .map(|n| NewMemory::new(MemoryKind::Note, format!("memory {n}"), pool("a"), "worker"))
+        .map(|n| {
+            NewMemory::new(
+                MemoryKind::Note,
+                redact(&format!("memory {n}")),
+                pool("a"),
+                "worker",
+            )
+        })
         .collect();
     bench
         .store
@@ -715,7 +723,7 @@ impl Collect for Server {
                         source_id: Some(n.to_string()),
                         ..NewMemory::new(
                             MemoryKind::Lesson,
-                            format!("lesson {n} PASSWORD=hunter2"),
+                            redact(&format!("lesson {n} PASSWORD=hunter2")),
                             pool("answers"),
                             "elsewhere",
                         )

@@ -513,7 +513,12 @@ async fn a_late_pool_counts_what_it_gave_and_a_pool_that_is_gone_is_collected_fr
     let memories = (0..KEPT).map(|n| {
         let pool = crate::memory::pool(if n < 1_100 { "a" } else { "gone" });
         let kind = mahavishnu::model::MemoryKind::Lesson;
-        mahavishnu::model::NewMemory::new(kind, format!("lesson {n}"), pool, "worker")
+        mahavishnu::model::NewMemory::new(
+            kind,
+            mahavishnu::redact::redact(&format!("lesson {n}")),
+            pool,
+            "worker",
+        )
     });
     let stored = desk.store.insert_memories(memories.collect(), None).await;
     assert_eq!(stored.expect("stored").new, KEPT as u32);

@@ -16,6 +16,7 @@ use mahavishnu::model::{
     At, InsertReport, ItemRecord, ItemState, ItemWork, NewMemory, PoolName, Revision, Settings,
     Work, WorkflowId, WorkflowRecord,
 };
+use mahavishnu::redact::Redacted;
 use mahavishnu::store::{
     Created, Durability, Entry, Pruned, Retention, Store, StoreError, StoreOptions, Unfinished,
 };
@@ -38,7 +39,7 @@ fn record(store: &Store) -> WorkflowRecord {
         serde_json::from_value(serde_json::json!({"isolation": "in_place"})).expect("settings");
     WorkflowRecord {
         id: WorkflowId::new(),
-        title: "cargo test".to_owned(),
+        title: "cargo test".into(),
         owner: store.server_id(),
         created_at: At::from_unix_ms(At::now().unix_ms()),
         settings,
@@ -184,6 +185,12 @@ async fn prune(store: &Store, keep: Retention, day: At) -> Pruned {
     }
     let pruned = store.prune(keep, day.plus(DAY * 2)).await;
     pruned.expect("pruned")
+}
+
+/// A text that has no secrets. Read as the store reads one, because redacting thousands of texts takes a while here.
+fn clean(text: impl Into<String>) -> Redacted {
+    let text: String = text.into();
+    serde_json::from_value(text.into()).expect("a text")
 }
 
 /// Item `item` in `state`, at its `attempt`.

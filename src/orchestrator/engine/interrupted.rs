@@ -80,8 +80,8 @@ fn interrupted(item: ItemRecord) -> ItemRecord {
         status: ItemState::Interrupted,
         idle_s: None,
         doing: None,
-        cause: Some("interrupted".to_owned()),
-        error: Some(error),
+        cause: Some("interrupted".into()),
+        error: Some(error.into()),
         ..item
     }
 }

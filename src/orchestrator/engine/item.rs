@@ -3,6 +3,7 @@
 use super::live::LiveAttempt;
 use super::stop::Stop;
 use crate::model::{At, ItemRecord, ItemState, ItemWork, PoolName, Stage};
+use crate::redact::redact;
 use std::sync::Arc;
 
 /// An item with its phase.
@@ -70,8 +71,7 @@ impl Item {
         match &self.phase {
             Phase::Running(live) => live.overlay(Arc::make_mut(&mut record)),
             Phase::Ending { .. } => {
-                Arc::make_mut(&mut record).doing =
-                    Some("writing its end to the journal".to_owned());
+                Arc::make_mut(&mut record).doing = Some("writing its end to the journal".into());
             }
             _ => {}
         }
@@ -89,8 +89,8 @@ pub(super) fn unstarted_end(record: &ItemRecord, why: Stop) -> ItemRecord {
     ItemRecord {
         status,
         stage: Some(Stage::Start),
-        cause: Some(problem.message.clone()),
-        error: Some(problem),
+        cause: Some(redact(&problem.message)),
+        error: Some(problem.into()),
         ..record.clone()
     }
 }

@@ -1,6 +1,7 @@
 //! The command lines of `setup` and `verify`.
 
 use super::live::LiveAttempt;
+use crate::redact::redact;
 use crate::worker::{End, Outcome, Programs, Run};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,7 +24,8 @@ impl Lines<'_> {
     /// Runs the lines of a stage in order until one fails; returns how that one ended, or none where all exited 0.
     pub(super) async fn run(&self, stage: &str, lines: &[Vec<String>]) -> Option<Outcome> {
         for (number, argv) in lines.iter().enumerate() {
-            self.live.doing(format!("{stage}: {}", argv.join(" ")));
+            let what = format!("{stage}: {}", argv.join(" "));
+            self.live.doing(redact(&what));
             let ended = self.line(stage, number, argv).await;
             if ended.end != End::Succeeded {
                 return Some(ended);

@@ -3,6 +3,7 @@
 use super::stop::Stop;
 use crate::model::ItemRecord;
 use crate::process::Grace;
+use crate::redact::Redacted;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ pub(super) struct LiveAttempt {
     /// Milliseconds after `started` at which it last wrote something.
     alive_ms: AtomicU64,
     // Held to replace or clone a short text.
-    doing: Mutex<String>,
+    doing: Mutex<Redacted>,
     // Held to compare and replace a reason.
     stop: Mutex<Option<Stop>>,
 }
@@ -29,7 +30,7 @@ impl LiveAttempt {
             started: Instant::now(),
             grace: Grace::new(grace),
             alive_ms: AtomicU64::new(0),
-            doing: Mutex::new("starting".to_owned()),
+            doing: Mutex::new("starting".into()),
             stop: Mutex::new(None),
         }
     }
@@ -41,7 +42,7 @@ impl LiveAttempt {
     }
 
     /// Notes what it is doing now.
-    pub(super) fn doing(&self, what: impl Into<String>) {
+    pub(super) fn doing(&self, what: impl Into<Redacted>) {
         *self.doing.lock() = what.into();
     }
 

@@ -113,7 +113,7 @@ impl Engine {
         match self.store.take_notices().await {
             Ok(notices) => notices
                 .into_iter()
-                .for_each(|notice| self.notices.add(notice.text)),
+                .for_each(|notice| self.notices.add(notice.text.into())),
             Err(error) => tracing::warn!(%error, "could not read notices"),
         }
     }

@@ -6,7 +6,7 @@ use super::stop::Stop;
 use crate::error::{ErrorKind, Problem};
 use crate::model::{CheckStatus, ItemRecord, ItemState, Stage, VerifyResult};
 use crate::panic::Panicked;
-use crate::redact::redact;
+use crate::redact::{Redacted, redact};
 use crate::text::on_screen;
 use crate::worker::{End, Outcome};
 
@@ -39,17 +39,15 @@ pub(super) fn conclude(
     let Some((stage, mut problem)) = failure else {
         return;
     };
-    problem.message = redact(&problem.message).into_string();
     record.stage = Some(stage);
     let ran = matches!(status, ItemState::Failed | ItemState::TimedOut);
     record.cause = Some(if ran && slept {
         problem = host_slept(&problem);
-        HOST_SLEPT.to_owned()
+        HOST_SLEPT.into()
     } else {
-        let cause = cause::of(&problem, &outcome.stdout_end, &outcome.stderr_end);
-        redact(&cause).into_string()
+        redact(&cause::of(&problem, &outcome.stdout_end, &outcome.stderr_end))
     });
-    record.error = Some(problem);
+    record.error = Some(problem.into());
 }
 
 /// Returns the failure of an attempt in which the machine slept: connections are gone and tokens have expired, whatever the
@@ -66,17 +64,14 @@ fn host_slept(problem: &Problem) -> Problem {
 pub(super) fn panicked(record: ItemRecord, panic: &Panicked) -> ItemRecord {
     let problem = Problem::new(
         ErrorKind::Internal,
-        format!(
-            "the attempt met a defect of mahavishnu: {}",
-            redact(&panic.0)
-        ),
+        format!("the attempt met a defect of mahavishnu: {}", panic.0),
     )
     .with_hint("please report it; resume_workflow runs the item again");
     ItemRecord {
         status: ItemState::Failed,
         stage: Some(Stage::Run),
-        cause: Some("internal".to_owned()),
-        error: Some(problem),
+        cause: Some("internal".into()),
+        error: Some(problem.into()),
         ..record
     }
 }
@@ -116,8 +111,8 @@ pub(super) fn verify_failed(line: &Outcome) -> VerifyResult {
 }
 
 /// Returns a text as a terminal shows it, without secrets: the control sequences that are left out can have stood within one.
-fn shown(text: &str) -> String {
-    redact(&on_screen(text)).into_string()
+fn shown(text: &str) -> Redacted {
+    redact(&on_screen(text))
 }
 
 /// Returns the end of the stream that says more: stderr where it failed and stderr has text.

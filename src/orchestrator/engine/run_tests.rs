@@ -19,7 +19,7 @@ fn run(count: u32, settings: Value) -> Run {
     }
     let record = WorkflowRecord {
         id: WorkflowId::new(),
-        title: "true".to_owned(),
+        title: "true".into(),
         owner: ServerId::new(),
         created_at: At::now(),
         single: false,
@@ -61,8 +61,8 @@ fn end(run: &Run, begun: &Begun, status: ItemState) -> Vec<ItemRecord> {
     let mut record = begun.record.clone();
     record.status = status;
     if is_failure(status) {
-        record.cause = Some("exit code 1".to_owned());
-        record.error = Some(Problem::new(ErrorKind::Failed, "exit code 1"));
+        record.cause = Some("exit code 1".into());
+        record.error = Some(Problem::new(ErrorKind::Failed, "exit code 1").into());
     }
     run.end(&record, true)
 }

@@ -6,8 +6,6 @@ use super::pools::{Collect, PoolNames};
 use crate::api::{Caller, PoolOutcome, Progress};
 use crate::error::{ErrorKind, Problem};
 use crate::model::{At, MemoryId, NewMemory, PeerName, PoolName};
-use crate::redact::redact;
-use crate::text::on_screen;
 use std::sync::Arc;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
@@ -128,10 +126,7 @@ impl Job {
         const MAX_TEXT_BYTES: usize = 1 << 20;
         let peer = self.memories.forward_to();
         let mut told = told.into_iter().map(|mut memory| {
-            memory.text = redact(&on_screen(&memory.text)).into_string();
-            memory
-                .text
-                .truncate(memory.text.floor_char_boundary(MAX_TEXT_BYTES));
+            memory.text.truncate(MAX_TEXT_BYTES);
             memory.aggregated = true;
             memory
         });

@@ -50,7 +50,7 @@ pub(super) fn hit_of(memory: &Memory) -> Hit {
         id: memory.id.to_string(),
         kind: Some(memory.kind),
         score: 0.0,
-        text: memory.text.clone(),
+        text: memory.text.to_string(),
         pool: Some(memory.pool.clone()),
         repo: memory.repo.clone(),
         workflow_id: memory.workflow,

@@ -123,7 +123,7 @@ mod tests {
         hit_of(&Memory {
             id: MemoryId::new(),
             kind: MemoryKind::Note,
-            text: String::new(),
+            text: "".into(),
             pool: "p".parse().expect("a name"),
             repo: None,
             workflow: None,

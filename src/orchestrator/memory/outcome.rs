@@ -1,13 +1,13 @@
 //! What an attempt leaves behind to be found again.
 
-use crate::model::{CheckStatus, ItemRecord, MemoryKind, NewMemory, Stage, Work, WorkflowId};
-use crate::redact::{CONTEXT_BYTES, Scan, redact};
+use crate::model::{CheckStatus, ItemRecord, MemoryKind, NewMemory, Work, WorkflowId};
+use crate::redact::{CONTEXT_BYTES, Redacted, Scan, redact};
 
 /// The most bytes of what was asked; a prompt can be a whole document, and its beginning says what it is about.
 const ASKED_BYTES: usize = 2_000;
 
-/// The most characters of a tag.
-const TAG_CHARS: usize = 80;
+/// The most bytes of a tag.
+const TAG_BYTES: usize = 80;
 
 /// Returns the memory of an attempt that has ended; none where it never had a pool.
 ///
@@ -18,7 +18,7 @@ pub(in crate::orchestrator) fn outcome(
     work: &Work,
     worker: Option<String>,
 ) -> Option<NewMemory> {
-    let text = redact(&text_of(record, work)).into_string();
+    let text = redact(&text_of(record, work));
     let mut memory = NewMemory::new(MemoryKind::Outcome, text, record.pool.clone()?, "worker");
     memory.repo = Some(record.repo.clone());
     memory.workflow = Some(workflow);
@@ -63,7 +63,7 @@ fn text_of(record: &ItemRecord, work: &Work) -> String {
 fn ending(record: &ItemRecord) -> String {
     let mut ending = record.status.as_str().to_owned();
     if let Some(stage) = record.stage {
-        ending.push_str(&format!(" in {}", stage_name(stage)));
+        ending.push_str(&format!(" in {}", stage.as_str()));
     }
     if let Some(code) = record.exit_code {
         ending.push_str(&format!(" with exit code {code}"));
@@ -77,20 +77,13 @@ fn ending(record: &ItemRecord) -> String {
     ending
 }
 
-fn stage_name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Start => "start",
-        Stage::Setup => "setup",
-        Stage::Run => "run",
-        Stage::Verify => "verify",
+fn tags_of(record: &ItemRecord) -> Vec<Redacted> {
+    let mut tags = vec![Redacted::from(record.status.as_str())];
+    tags.extend(record.stage.map(|stage| stage.as_str().into()));
+    if let Some(mut cause) = record.cause.clone() {
+        cause.truncate(TAG_BYTES);
+        tags.push(cause);
     }
-}
-
-fn tags_of(record: &ItemRecord) -> Vec<String> {
-    let mut tags = vec![record.status.as_str().to_owned()];
-    tags.extend(record.stage.map(|stage| stage_name(stage).to_owned()));
-    let cause = record.cause.as_deref().map(redact);
-    tags.extend(cause.map(|cause| cause.chars().take(TAG_CHARS).collect()));
     tags
 }
 
@@ -106,7 +99,7 @@ fn beginning(text: &str, max_bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ItemState, VerifyResult};
+    use crate::model::{ItemState, Stage, VerifyResult};
 
     fn record() -> ItemRecord {
         ItemRecord {
@@ -115,14 +108,14 @@ mod tests {
             exit_code: Some(1),
             duration_ms: Some(12_340),
             stage: Some(Stage::Verify),
-            cause: Some("2 tests failed".to_owned()),
-            base_commit: Some("c0ffee".to_owned()),
+            cause: Some("2 tests failed".into()),
+            base_commit: Some("c0ffee".into()),
             verify: Some(VerifyResult {
                 status: CheckStatus::Failed,
                 exit_code: Some(101),
-                output_tail: Some("assertion failed\n".to_owned()),
+                output_tail: Some("assertion failed\n".into()),
             }),
-            output_tail: Some("done\nPASSWORD=hunter2\n".to_owned()),
+            output_tail: Some("done\nPASSWORD=hunter2\n".into()),
             ..ItemRecord::unstarted(3, "/r/a", ItemState::Failed)
         }
     }
@@ -130,9 +123,8 @@ mod tests {
     #[test]
     fn an_outcome_says_what_was_asked_how_it_ended_and_what_was_written() {
         let id = WorkflowId::new();
-        let work = Work::Task("fix the tests with api_key=abcDEF123456ghi\n".to_owned());
-        let memory =
-            outcome(id, &record(), &work, Some("claude".to_owned())).expect("it had a pool");
+        let work = Work::Task("fix the tests with api_key=abcDEF123456ghi\n".into());
+        let memory = outcome(id, &record(), &work, Some("claude".into())).expect("it had a pool");
         assert_eq!(
             memory.text,
             "fix the tests with api_key=[REDACTED-ASSIGNED-SECRET]\n\

@@ -3,6 +3,8 @@
 use super::pools::Collect;
 use crate::error::Problem;
 use crate::model::{At, MemoryKind, NewMemory, PoolName};
+use crate::redact::redact;
+use crate::text::on_screen;
 use crate::session_buddy::{Marker, PeerItem, SessionBuddy};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -48,7 +50,7 @@ impl BuddyPool {
         };
         let mut memory = NewMemory::new(
             MemoryKind::Note,
-            text,
+            redact(&on_screen(&text)),
             self.pool.clone(),
             self.source.clone(),
         );

@@ -46,11 +46,7 @@ impl Memories {
         let kind = call.kind.unwrap_or(MemoryKind::Note);
         let mut memory = NewMemory::new(kind, redact(&on_screen(&call.text)), pool, "remember");
         memory.repo = repo;
-        memory.tags = call
-            .tags
-            .iter()
-            .map(|tag| redact(tag).into_string())
-            .collect();
+        memory.tags = call.tags.iter().map(|tag| redact(tag)).collect();
         let forward_to = self.forward_to();
         let forwarding = match forward_to {
             Some(_) => Forwarding::Pending,

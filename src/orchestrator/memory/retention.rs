@@ -224,7 +224,7 @@ mod tests {
         outcome.created_at = At::from_unix_ms(1);
         let note = NewMemory {
             kind: MemoryKind::Note,
-            text: "an old note".to_owned(),
+            text: "an old note".into(),
             ..outcome.clone()
         };
         let stored = keeper

@@ -284,7 +284,10 @@ fn passes(memory: &Memory, query: &MemoryQuery) -> bool {
     });
     repo && (query.pools.is_empty() || query.pools.contains(&memory.pool))
         && (query.kinds.is_empty() || query.kinds.contains(&memory.kind))
-        && query.tags.iter().all(|tag| memory.tags.contains(tag))
+        && query
+            .tags
+            .iter()
+            .all(|tag| memory.tags.iter().any(|held| **held == **tag))
         && query.since.is_none_or(|since| memory.created_at >= since)
         && query.until.is_none_or(|until| memory.created_at <= until)
 }

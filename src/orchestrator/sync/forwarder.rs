@@ -72,7 +72,7 @@ impl Forwarder {
         self.set_status(|status| {
             status.sending = true;
             status.down_since = known.down_since;
-            status.error = known.error.clone();
+            status.error = known.error.clone().map(Problem::from);
         });
         let outbox = StoreOutbox {
             store: self.store.clone(),

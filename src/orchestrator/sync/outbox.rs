@@ -2,6 +2,7 @@
 
 use crate::error::Problem;
 use crate::model::{At, MemoryId, OutboxEntry, PeerName, SendFailure};
+use crate::redact::redact;
 use crate::store::Store;
 use std::future::Future;
 use std::time::Duration;
@@ -65,13 +66,15 @@ impl Outbox for StoreOutbox {
         let failure = match why {
             Undelivered::Rest(wait, error) => SendFailure::Unclear {
                 until: after(wait),
-                error,
+                error: redact(&error),
             },
             Undelivered::Retry(wait, error) => SendFailure::Retry {
                 at: after(wait),
-                error,
+                error: redact(&error),
             },
-            Undelivered::Dead(error) => SendFailure::Dead { error },
+            Undelivered::Dead(error) => SendFailure::Dead {
+                error: redact(&error),
+            },
         };
         Ok(self
             .store

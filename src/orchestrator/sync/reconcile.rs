@@ -1,7 +1,7 @@
 //! Finding out what the peer lost of what it acknowledged, and sending it again.
 
 use super::forwarder::Forwarder;
-use crate::error::Problem;
+use crate::error::{Problem, RedactedProblem};
 use crate::model::{At, Reconciled};
 use crate::session_buddy::Marker;
 use std::time::Instant;
@@ -22,7 +22,8 @@ impl Forwarder {
             }
         }
         let peer = self.peer.clone();
-        self.store.note_reconciled(peer, found.clone()).await?;
+        let noted = found.clone().map_err(RedactedProblem::from);
+        self.store.note_reconciled(peer, noted).await?;
         found
     }
 

@@ -1,6 +1,6 @@
 //! The state of sending, and what connects the sender with the rest of the process.
 
-use crate::error::Problem;
+use crate::error::{Problem, RedactedProblem};
 use crate::model::{At, Reconciled, SenderState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl DeliveryStatus {
     pub(super) fn for_others(&self) -> SenderState {
         SenderState {
             down_since: self.down_since,
-            error: self.error.clone(),
+            error: self.error.clone().map(RedactedProblem::from),
             limit: u32::try_from(self.found.unwrap_or(0)).unwrap_or(u32::MAX),
             slowest: self.slowest,
         }

@@ -40,7 +40,7 @@ impl Core {
                     }
                     Err(problem) => {
                         record.stage = Some(Stage::Start);
-                        record.error = Some(problem.clone());
+                        record.error = Some(problem.clone().into());
                     }
                 }
             }

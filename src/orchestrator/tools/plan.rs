@@ -6,8 +6,8 @@ use crate::api::StartOptions;
 use crate::error::Problem;
 use crate::model::{BaseRef, Filter, Isolation, Settings, Work};
 use crate::orchestrator::Core;
+use crate::redact::{Redacted, redact};
 use crate::repo::{RepoPath, is_inside};
-use crate::{redact, text};
 use globset::{Glob, GlobMatcher};
 
 /// The longest title, in characters.
@@ -24,12 +24,12 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Returns a line for people: the start of the task or of the command, without secrets.
-    pub(super) fn title(&self) -> String {
+    pub(super) fn title(&self) -> Redacted {
         let line = match &self.work {
             Work::Task(task) => task.lines().next().unwrap_or_default().to_owned(),
             Work::Command(argv) => shell_words::join(argv),
         };
-        text::cut(&redact::redact(&line), TITLE_CHARS).into_owned()
+        redact(&line).cut(TITLE_CHARS)
     }
 
     /// Returns the work on one repository.

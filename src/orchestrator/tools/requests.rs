@@ -1,7 +1,7 @@
 //! Granting what other servers ask of this one's runs: the owner of a workflow cancels and resumes it for their callers.
 
 use crate::api::ResumeWorkflow;
-use crate::error::{ErrorKind, Problem};
+use crate::error::{ErrorKind, Problem, RedactedProblem};
 use crate::model::WorkflowId;
 use crate::orchestrator::Orchestrator;
 use crate::orchestrator::engine::{Neighbours, Stop};
@@ -27,7 +27,7 @@ impl Orchestrator {
                     id,
                     request,
                 } = asked;
-                let answer = self.grant(id, request).await;
+                let answer = self.grant(id, request).await.map_err(RedactedProblem::from);
                 if let Err(error) = self.0.store.answer_request(number, answer).await {
                     tracing::warn!(%error, "a request could not be answered");
                 }

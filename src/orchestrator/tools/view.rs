@@ -151,7 +151,7 @@ fn without_rows(snapshot: &Snapshot) -> WorkflowResult {
     let tenths = |eta: Duration| (eta.as_secs_f64() * 10.0).round() / 10.0;
     WorkflowResult {
         workflow_id: snapshot.record.id,
-        title: snapshot.record.title.clone(),
+        title: snapshot.record.title.to_string(),
         status: snapshot.status(),
         owner: snapshot.owner,
         counts: snapshot.counts,
@@ -237,6 +237,7 @@ mod tests {
     use crate::model::{
         At, Counts, Isolation, ServerId, Settings, Stage, WorkflowId, WorkflowRecord,
     };
+    use crate::redact::redact;
 
     fn snapshot(items: Vec<ItemRecord>) -> Snapshot {
         let settings = serde_json::from_value::<Settings>(serde_json::json!({
@@ -245,7 +246,7 @@ mod tests {
         Snapshot {
             record: Arc::new(WorkflowRecord {
                 id: WorkflowId::new(),
-                title: "é".repeat(80),
+                title: redact(&"é".repeat(80)),
                 owner: ServerId::new(),
                 created_at: At::now(),
                 single: false,
@@ -265,12 +266,10 @@ mod tests {
         let repo = format!("/home/somebody/{}/repository-{item}", "deep/".repeat(20));
         let mut record = ItemRecord::unstarted(item, repo, ItemState::Failed);
         record.stage = Some(Stage::Run);
-        record.cause = Some(format!("exit code {item}: {}", "why ".repeat(30)));
-        record.output_tail = Some("\u{1}\u{2}\n".repeat(700));
-        record.error = Some(Problem::new(
-            crate::error::ErrorKind::Failed,
-            "x".repeat(9_000),
-        ));
+        record.cause = Some(redact(&format!("exit code {item}: {}", "why ".repeat(30))));
+        record.output_tail = Some(redact(&"\u{1}\u{2}\n".repeat(700)));
+        record.error =
+            Some(Problem::new(crate::error::ErrorKind::Failed, "x".repeat(9_000)).into());
         record
     }
 

@@ -123,7 +123,7 @@ impl From<WorkflowSummary> for WorkflowRow {
         let max_failures = summary.record.settings.max_failures;
         Self {
             workflow_id: summary.record.id,
-            title: summary.record.title,
+            title: summary.record.title.into(),
             status: summary.counts.status_within(max_failures),
             owner: summary.owner.into(),
             counts: summary.counts,

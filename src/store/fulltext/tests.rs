@@ -2,6 +2,7 @@ use super::leaf::{Leaf, ListReader, positions, varint};
 use super::segments::Index;
 use super::{Damage, Lists, Term};
 use crate::model::{MemoryKind, NewMemory};
+use crate::redact::Redacted;
 use crate::store::files::{Durability, Files};
 use crate::store::{locks, memories};
 use proptest::prelude::*;
@@ -21,7 +22,7 @@ fn filled(dir: &std::path::Path, count: usize) -> Connection {
             } else {
                 "of it some"
             };
-            let text = format!("all word{n} {some}");
+            let text = Redacted::from_store(format!("all word{n} {some}"));
             NewMemory::new(MemoryKind::Note, text, pool.clone(), "test")
         })
         .collect();

@@ -4,6 +4,7 @@ use super::real::{self, Profile, Server};
 use crate::support::say;
 use mahavishnu::model::{MemoryKind, NewMemory, PeerName};
 use mahavishnu::orchestrator::sync::{DeliverySettings, DeliveryStatus, Forwarder, Link};
+use mahavishnu::redact::redact;
 use mahavishnu::session_buddy::SessionBuddy;
 use mahavishnu::store::{Durability, Store, StoreOptions};
 use std::path::Path;
@@ -48,7 +49,7 @@ pub(super) fn memories(count: usize) -> Vec<NewMemory> {
     (0..count)
         .map(|n| {
             let pool = "it".parse().expect("a pool name");
-            NewMemory::new(MemoryKind::Note, text(n), pool, "remember")
+            NewMemory::new(MemoryKind::Note, redact(&text(n)), pool, "remember")
         })
         .collect()
 }

@@ -241,7 +241,7 @@ async fn assert_kept_once(store: &Store, kept: &Kept) -> u64 {
     assert_eq!(ids.len(), kept.texts.len());
     for (at, id) in &kept.told {
         let memory = store.memory(*id).await.expect("it is readable");
-        let text = memory.map(|memory| memory.text);
+        let text = memory.map(|memory| memory.text.into_string());
         assert_eq!(text.as_ref(), Some(&kept.texts[*at]));
     }
     health.memories

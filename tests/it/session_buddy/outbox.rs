@@ -10,6 +10,7 @@ use crate::support::HANG;
 use mahavishnu::api::{AggregateMemory, Forwarding};
 use mahavishnu::model::{At, MemoryId, OutboxCounts, PeerName, PoolName};
 use mahavishnu::orchestrator::sync::{DeliverySettings, DeliveryStatus, Forwarder};
+use mahavishnu::redact::redact;
 use mahavishnu::session_buddy::{Marker, SessionBuddy};
 use mahavishnu::store::Store;
 use serde_json::{Value, json};
@@ -42,7 +43,7 @@ async fn wait_for_status(forwarder: &Forwarder, holds: impl FnMut(&DeliveryStatu
 async fn keep(store: &Store, count: usize) -> Vec<Marker> {
     let unique = MemoryId::new();
     let batch = memories(count).into_iter().map(|mut memory| {
-        memory.text.push_str(&unique.to_string());
+        memory.text = redact(&format!("{}{unique}", memory.text));
         memory
     });
     let report = store

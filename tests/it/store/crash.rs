@@ -1,7 +1,7 @@
 //! A server killed in mid-write: what it was told is there, and its items can be taken over.
 
 use super::indexed::assert_indexed;
-use super::{Engine, at, items, journal, open, record};
+use super::{Engine, at, clean, items, journal, open, record};
 use mahavishnu::error::{ErrorKind, Fault};
 use mahavishnu::model::{ItemState, MemoryKind, NewMemory, WorkflowId};
 use mahavishnu::store::OwnerState;
@@ -30,7 +30,7 @@ async fn writes_until_killed() {
                 tell(&format!("{id} 0 queued"));
                 let memory = NewMemory::new(
                     MemoryKind::Note,
-                    format!("began {id}"),
+                    clean(format!("began {id}")),
                     "local".parse().expect("a name"),
                     "test",
                 );

@@ -14,7 +14,7 @@ async fn assert_refused(dir: &Path, kind: ErrorKind) -> StoreError {
     let store = open(dir);
     let read = store.summary(WorkflowId::new()).await.expect_err("refused");
     let write = store
-        .add_notice("x".to_owned(), None)
+        .add_notice("x".into(), None)
         .await
         .expect_err("refused");
     for error in [&read, &write] {
@@ -178,12 +178,12 @@ async fn a_repaired_file_is_opened_without_a_restart() {
     std::fs::write(&path, "").expect("written");
     let store = open(dir.path());
     store
-        .add_notice("x".to_owned(), None)
+        .add_notice("x".into(), None)
         .await
         .expect_err("refused");
     std::fs::remove_file(&path).expect("removed");
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
-    while store.add_notice("x".to_owned(), None).await.is_err() {
+    while store.add_notice("x".into(), None).await.is_err() {
         assert!(tokio::time::Instant::now() < deadline, "never opened again");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }

@@ -1,6 +1,6 @@
 //! What was forgotten is gone from everywhere, and no peer brings it back.
 
-use super::{at, finish, journal, open, prune};
+use super::{at, clean, finish, journal, open, prune};
 use mahavishnu::model::{
     At, ItemState, MemoryId, MemoryKind, NewMemory, PeerName, Work, WorkflowId,
 };
@@ -9,7 +9,12 @@ use std::path::Path;
 use std::time::Duration;
 
 fn new(kind: MemoryKind, text: &str) -> NewMemory {
-    NewMemory::new(kind, text, "local".parse().expect("a name"), "worker")
+    NewMemory::new(
+        kind,
+        clean(text),
+        "local".parse().expect("a name"),
+        "worker",
+    )
 }
 
 fn peer() -> PeerName {
@@ -20,12 +25,15 @@ fn peer() -> PeerName {
 async fn end(store: &Store, id: WorkflowId, item: u32, attempt: u32) -> MemoryId {
     let secret = format!("hunter{item}{attempt}");
     let mut failed = at(item, attempt, ItemState::Failed);
-    failed.output_tail = Some(secret.clone());
-    failed.cause = Some(format!("cause {secret}"));
-    failed.error = Some(mahavishnu::error::Problem::new(
-        mahavishnu::error::ErrorKind::Failed,
-        format!("error {secret}"),
-    ));
+    failed.output_tail = Some(clean(&secret));
+    failed.cause = Some(clean(format!("cause {secret}")));
+    failed.error = Some(
+        mahavishnu::error::Problem::new(
+            mahavishnu::error::ErrorKind::Failed,
+            format!("error {secret}"),
+        )
+        .into(),
+    );
     let outcome = NewMemory {
         workflow: Some(id),
         item: Some(item),
@@ -108,7 +116,7 @@ async fn a_peers_listing_does_not_bring_back_what_is_gone() {
     let old = NewMemory {
         created_at: At::from_unix_ms(1_000),
         source_id: Some("8".to_owned()),
-        text: "old and told by the peer".to_owned(),
+        text: "old and told by the peer".into(),
         ..theirs.clone()
     };
     let stored = store

@@ -14,7 +14,7 @@ pub(super) fn assert_indexed(dir: &Path) {
 
 fn note(text: &str) -> NewMemory {
     let pool = "local".parse().expect("a name");
-    NewMemory::new(MemoryKind::Note, text, pool, "worker")
+    NewMemory::new(MemoryKind::Note, super::clean(text), pool, "worker")
 }
 
 /// Returns how many of the first ten are found.

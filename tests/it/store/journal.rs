@@ -410,12 +410,10 @@ async fn notices_are_delivered_once_and_in_order() {
     let dir = tempfile::tempdir().expect("a folder");
     let (one, two) = (open(dir.path()), open(dir.path()));
     let id = journal(&one, 1).await;
-    one.add_notice("first".to_owned(), Some(id))
+    one.add_notice("first".into(), Some(id))
         .await
         .expect("kept");
-    two.add_notice("second".to_owned(), None)
-        .await
-        .expect("kept");
+    two.add_notice("second".into(), None).await.expect("kept");
     let taken = two.take_notices().await.expect("taken");
     let seen: Vec<_> = taken
         .iter()

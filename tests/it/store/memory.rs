@@ -1,6 +1,6 @@
 //! Memories are kept once, found by any text, and forgotten for good.
 
-use super::{Engine, at, finish, journal, open, prune};
+use super::{Engine, at, clean, finish, journal, open, prune};
 use mahavishnu::error::Fault;
 use mahavishnu::model::{
     At, ItemState, MemoryId, MemoryKind, MemoryPage, MemoryQuery, NewMemory, PoolName, WorkflowId,
@@ -15,7 +15,7 @@ fn pool(name: &str) -> PoolName {
 }
 
 fn new(kind: MemoryKind, text: &str) -> NewMemory {
-    NewMemory::new(kind, text, pool("local"), "worker")
+    NewMemory::new(kind, clean(text), pool("local"), "worker")
 }
 
 async fn keep(store: &Store, memories: Vec<NewMemory>) -> Vec<MemoryId> {
@@ -54,7 +54,7 @@ async fn a_memory_is_read_back_whole_and_known_again() {
         attempt: Some(2),
         worker: Some("command".to_owned()),
         commit: Some("c0ffee".to_owned()),
-        tags: vec!["rust".to_owned(), "ci".to_owned()],
+        tags: vec!["rust".into(), "ci".into()],
         created_at: At::from_unix_ms(1_700_000_000_000),
         ..new(MemoryKind::Outcome, "42 tests passed")
     };
@@ -94,7 +94,7 @@ async fn a_memory_is_read_back_whole_and_known_again() {
         (0, 1, first.ids.clone())
     );
     let redone = NewMemory {
-        text: "other words".to_owned(),
+        text: "other words".into(),
         ..outcome.clone()
     };
     let same = store
@@ -197,7 +197,7 @@ async fn words_phrases_prefixes_and_accents_find() {
             new(MemoryKind::Note, "checker of the borrow kind"),
             new(MemoryKind::Note, "Ein Café in Zürich"),
             NewMemory {
-                tags: vec!["flaky".to_owned()],
+                tags: vec!["flaky".into()],
                 ..new(MemoryKind::Note, "run it twice")
             },
             NewMemory {
@@ -305,7 +305,7 @@ async fn filters_narrow_with_and_without_words() {
                 ..new(MemoryKind::Outcome, "alpha three")
             },
             NewMemory {
-                tags: vec!["x".to_owned(), "y".to_owned()],
+                tags: vec!["x".into(), "y".into()],
                 ..new(MemoryKind::Note, "alpha four")
             },
         ],
@@ -608,7 +608,7 @@ async fn forgetting_an_outcome_takes_its_output_out_of_the_journal_too() {
     let mut forget = Vec::new();
     for item in 0..2 {
         let mut failed = at(item, 1, ItemState::Failed);
-        failed.output_tail = Some(format!("hunter{item}"));
+        failed.output_tail = Some(clean(format!("hunter{item}")));
         let outcome = NewMemory {
             workflow: Some(id),
             item: Some(item),
@@ -628,7 +628,7 @@ async fn forgetting_an_outcome_takes_its_output_out_of_the_journal_too() {
     store.forget(forget[0]).await.expect("forgotten");
     assert!(!files(dir.path()).contains("hunter0"));
     assert!(files(dir.path()).contains("hunter1"));
-    for (item, tail) in [(0, None), (1, Some("hunter1".to_owned()))] {
+    for (item, tail) in [(0, None), (1, Some("hunter1".into()))] {
         let attempt = store
             .attempt(id, item, 1)
             .await

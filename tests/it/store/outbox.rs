@@ -1,6 +1,6 @@
 //! The way to a peer: nothing lost, nothing sent twice without asking.
 
-use super::open;
+use super::{clean, open};
 use mahavishnu::error::{ErrorKind, Problem};
 use mahavishnu::model::{
     At, MemoryId, MemoryKind, NewMemory, OutboxCounts, OutboxEntry, PeerName, PeerState, PoolName,
@@ -15,7 +15,7 @@ fn peer() -> PeerName {
 
 fn note(text: &str) -> NewMemory {
     let pool: PoolName = "local".parse().expect("a name");
-    NewMemory::new(MemoryKind::Note, text, pool, "remember")
+    NewMemory::new(MemoryKind::Note, clean(text), pool, "remember")
 }
 
 async fn keep(store: &Store, count: usize) -> Vec<MemoryId> {
@@ -93,7 +93,7 @@ async fn an_unclear_outcome_rests_and_is_asked_for() {
     for (id, until) in [(ids[0], soon), (ids[1], late)] {
         let failure = SendFailure::Unclear {
             until,
-            error: "connection reset".to_owned(),
+            error: "connection reset".into(),
         };
         store.fail_outbox(peer(), id, failure).await.expect("noted");
     }
@@ -110,7 +110,7 @@ async fn an_unclear_outcome_rests_and_is_asked_for() {
     // Sent again, refused for now: what was unclear once stays to be asked for.
     let failure = SendFailure::Retry {
         at: soon,
-        error: "busy".to_owned(),
+        error: "busy".into(),
     };
     store
         .fail_outbox(peer(), ids[1], failure)
@@ -160,7 +160,7 @@ async fn dead_letters_are_kept_and_sent_again_on_request() {
     let ids = keep(&store, 2).await;
     take(&store, 9).await;
     let failure = SendFailure::Dead {
-        error: "guard blocked it".to_owned(),
+        error: "guard blocked it".into(),
     };
     store
         .fail_outbox(peer(), ids[0], failure)
@@ -253,7 +253,7 @@ async fn a_peer_configured_later_gets_what_it_missed_but_not_its_own() {
     assert_eq!(store.backfill(peer(), None).await.expect("filled"), 1);
     assert_eq!(store.backfill(peer(), None).await.expect("filled"), 0);
     let theirs = NewMemory {
-        text: "another of its own".to_owned(),
+        text: "another of its own".into(),
         ..own
     };
     store
@@ -275,7 +275,7 @@ async fn a_forgotten_memory_is_not_sent() {
     let (soon, _) = soon_and_late();
     let failure = SendFailure::Retry {
         at: soon,
-        error: "busy".to_owned(),
+        error: "busy".into(),
     };
     store
         .fail_outbox(peer(), ids[0], failure)
@@ -315,7 +315,7 @@ async fn what_is_known_of_a_peer_is_the_same_for_all_servers_and_each_part_is_wr
     let problem = |text: &str| Problem::new(ErrorKind::Unavailable, text);
     let sender = SenderState {
         down_since: Some(At::from_unix_ms(1_000)),
-        error: Some(problem("refused").with_hint("start it")),
+        error: Some(problem("refused").with_hint("start it").into()),
         limit: 8,
         slowest: Duration::from_millis(2_500),
     };
@@ -338,7 +338,9 @@ async fn what_is_known_of_a_peer_is_the_same_for_all_servers_and_each_part_is_wr
     );
     assert_eq!(known.reconcile_error, None);
 
-    let failed = one.note_reconciled(peer(), Err(problem("too large"))).await;
+    let failed = one
+        .note_reconciled(peer(), Err(problem("too large").into()))
+        .await;
     failed.expect("noted");
     let sender = SenderState::default();
     one.note_sender(peer(), sender.clone())
@@ -346,5 +348,5 @@ async fn what_is_known_of_a_peer_is_the_same_for_all_servers_and_each_part_is_wr
         .expect("noted");
     let known = two.peer_state(peer()).await.expect("read");
     assert_eq!((known.sender, known.reconciled), (sender, Some(found)));
-    assert_eq!(known.reconcile_error, Some(problem("too large")));
+    assert_eq!(known.reconcile_error, Some(problem("too large").into()));
 }

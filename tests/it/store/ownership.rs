@@ -206,7 +206,9 @@ async fn requests_reach_the_owner_once_and_are_noticed() {
         .zip([Ok(()), Err(Problem::new(ErrorKind::Conflict, "it runs"))])
     {
         assert_eq!(other.answer_to(asked.number).await.expect("read"), None);
-        let told = owner.answer_request(asked.number, answer.clone()).await;
+        let told = owner
+            .answer_request(asked.number, answer.clone().map_err(Into::into))
+            .await;
         told.expect("written");
         let told = other.answer_to(asked.number).await.expect("read");
         assert_eq!(told, Some(answer));

@@ -1,7 +1,7 @@
 //! Files that are taken away from under a running server, or that are not the store's own: noticed, refused, and nothing
 //! acknowledged is lost.
 
-use super::{Engine, at, journal, open};
+use super::{Engine, at, clean, journal, open};
 use mahavishnu::error::{ErrorKind, Fault};
 use mahavishnu::model::{ItemState, MemoryId, MemoryKind, NewMemory, WorkflowId};
 use mahavishnu::store::{Adopted, OwnerState, Store, StoreError};
@@ -11,7 +11,7 @@ use std::time::Duration;
 fn note(text: &str) -> NewMemory {
     NewMemory::new(
         MemoryKind::Note,
-        text,
+        clean(text),
         "local".parse().expect("a name"),
         "remember",
     )

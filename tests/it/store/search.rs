@@ -1,6 +1,6 @@
 //! Every search gives what FTS5 itself would, in its order, as far as it says that it is exact.
 
-use super::open;
+use super::{clean, open};
 use mahavishnu::model::{MemoryKind, MemoryQuery, NewMemory, PoolName};
 use mahavishnu::store::Store;
 use rusqlite::{Connection, params_from_iter, types::Value};
@@ -43,10 +43,15 @@ impl Random {
         let pool: PoolName = ["one", "two"][self.below(2)].parse().expect("a name");
         NewMemory {
             source_id: Some(n.to_string()),
-            tags: (0..self.below(3)).map(|_| self.word()).collect(),
+            tags: (0..self.below(3)).map(|_| clean(self.word())).collect(),
             repo: (self.below(2) == 0).then(|| format!("/repos/{}", self.word())),
             // Equal texts would be one hit.
-            ..NewMemory::new(kind, self.text(words) + &format!("n{n}"), pool, "worker")
+            ..NewMemory::new(
+                kind,
+                clean(self.text(words) + &format!("n{n}")),
+                pool,
+                "worker",
+            )
         }
     }
 
@@ -199,7 +204,7 @@ async fn as_many_matches_as_are_ranked_are_ranked_exactly() {
     let pool: PoolName = "local".parse().expect("a name");
     let new = |n: usize| {
         let text = format!("alpha {} n{n}", "beta ".repeat(n * 7 % 31));
-        NewMemory::new(MemoryKind::Outcome, text, pool.clone(), "worker")
+        NewMemory::new(MemoryKind::Outcome, clean(text), pool.clone(), "worker")
     };
     store
         .insert_memories((0..RANKED).map(new).collect(), None)
@@ -258,14 +263,14 @@ async fn a_filter_that_leaves_few_finds_them_among_very_many_matches() {
         NewMemory {
             repo: (n % 2_000 == 9).then(|| "/repos/rare".to_owned()),
             tags: if n % 2_000 == 11 {
-                vec!["rare".to_owned()]
+                vec!["rare".into()]
             } else {
                 Vec::new()
             },
             // Those that are asked for have the word least often.
             ..NewMemory::new(
                 kind,
-                format!("{} n{n}", "alpha ".repeat(1 + n % 2_000 / 20)),
+                clean(format!("{} n{n}", "alpha ".repeat(1 + n % 2_000 / 20))),
                 pool,
                 "worker",
             )
@@ -300,7 +305,7 @@ async fn a_filter_that_leaves_few_finds_them_among_very_many_matches() {
             ..base.clone()
         },
         MemoryQuery {
-            tags: vec!["rare".to_owned()],
+            tags: vec!["rare".into()],
             ..base.clone()
         },
     ];

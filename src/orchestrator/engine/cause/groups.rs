@@ -139,14 +139,15 @@ fn normalise_word(word: &str) -> String {
 mod tests {
     use super::*;
     use crate::error::{ErrorKind, Problem};
+    use crate::redact::redact;
 
     fn failed(item: u32, repo: &str, output: &str) -> ItemRecord {
         let problem = Problem::new(ErrorKind::Failed, "exit code 1");
         let mut record = ItemRecord::unstarted(item, repo, ItemState::Failed);
         record.stage = Some(Stage::Run);
-        record.cause = Some(super::super::of(&problem, "", output));
-        record.error = Some(problem);
-        record.output_tail = Some(output.to_owned());
+        record.cause = Some(redact(&super::super::of(&problem, "", output)));
+        record.error = Some(problem.into());
+        record.output_tail = Some(redact(output));
         record
     }
 

@@ -48,7 +48,7 @@ impl MemoryOutbox {
         let memory = Memory {
             id: MemoryId::new(),
             kind: MemoryKind::Note,
-            text: format!("memory {n}"),
+            text: crate::redact::redact(&format!("memory {n}")),
             pool: "p".parse().expect("a pool name"),
             repo: None,
             workflow: None,
