@@ -2,10 +2,9 @@
 //! so a memory that a peer may have leaves a tombstone.
 
 use super::column::Json;
-use super::memories::{self, Identity};
 use super::query::Query;
-use super::{Store, StoreError, wal};
-use crate::model::{MemoryId, NewMemory, PeerName, Work, WorkflowId};
+use super::{Store, StoreError, wal, word_index};
+use crate::model::{MemoryId, PeerName, Work, WorkflowId};
 use rusqlite::{Connection, Params, params};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -128,7 +127,7 @@ pub(super) fn remove(
     why: Why,
 ) -> Result<u32, StoreError> {
     // The words of a removed memory are taken out of the index, so they must be in it.
-    memories::index_new(db)?;
+    word_index::index_new(db)?;
     let forgotten = u8::from(why == Why::Forgotten);
     let bury = format!(
         "INSERT INTO tombstones (id, identity, forgotten)
@@ -139,38 +138,6 @@ pub(super) fn remove(
     );
     db.run(&bury, values)?;
     db.run(&format!("DELETE FROM memories WHERE {condition}"), values)
-}
-
-/// The memories that were removed here and that a peer may still have.
-pub(super) struct Tombstones {
-    any: bool,
-}
-
-impl Tombstones {
-    /// Looks whether there are any, which mostly spares a lookup for each memory.
-    pub(super) fn load(db: &Connection) -> Result<Self, StoreError> {
-        let any = db.any("SELECT 1 FROM tombstones", [])?;
-        Ok(Self { any })
-    }
-
-    /// Returns the id of `new`, where it is a removed memory that a peer now lists again.
-    pub(super) fn of(
-        &self,
-        db: &Connection,
-        new: &NewMemory,
-        identity: &Identity,
-    ) -> Result<Option<MemoryId>, StoreError> {
-        let id = |row: &rusqlite::Row<'_>| row.get(0);
-        match new.marker {
-            _ if !self.any => Ok(None),
-            Some(marker) => db.first("SELECT id FROM tombstones WHERE id = ?1", [marker], id),
-            None => db.first(
-                "SELECT id FROM tombstones WHERE identity = ?1",
-                [identity],
-                id,
-            ),
-        }
-    }
 }
 
 /// The attempt that an outcome is about.

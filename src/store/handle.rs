@@ -5,9 +5,9 @@ use super::job::{Job, Reply, job};
 use super::locks::{Owners, make_private_dir};
 use super::query::Query;
 use super::thread::{self, Source, Write};
-use super::version::Watch;
-use super::{StoreError, memories, wal};
+use super::{StoreError, wal, word_index};
 use crate::model::ServerId;
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,9 @@ pub(super) struct Inner {
     pub(super) owners: Arc<Owners>,
     writes: Sender<Write>,
     reads: Sender<Job>,
-    pub(super) watch: Watch,
+    /// The connection that looks for commits; opened when it is first needed. Locked for one look, some microseconds,
+    /// never across an await.
+    pub(super) watch: Mutex<Option<Connection>>,
 }
 
 struct WriteFiles(Files, Durability);
@@ -57,7 +59,7 @@ impl Source for WriteFiles {
     }
 
     fn before_commit(db: &Connection) -> Result<(), StoreError> {
-        memories::index_new(db)
+        word_index::index_new(db)
     }
 }
 
@@ -108,7 +110,7 @@ impl Store {
                 owners,
                 writes,
                 reads,
-                watch: Watch::default(),
+                watch: Mutex::default(),
             }),
         })
     }

@@ -7,12 +7,10 @@
 //! interrupted. So a missing file means that somebody removed it, and not that the server is dead: its items are left
 //! alone until its lock file exists again, unlocked.
 
-use super::{Store, StoreError};
-use crate::model::{PeerName, ServerId};
+use super::StoreError;
+use crate::model::ServerId;
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-use sha2::{Digest, Sha256};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -28,34 +26,6 @@ pub enum OwnerState {
     Other,
     /// A server that has ended, its processes too.
     Dead,
-}
-
-/// The right to send to one peer, among all servers of this state directory; freed when it is dropped or its process
-/// ends.
-#[derive(Debug)]
-pub struct PeerLock {
-    _held: File,
-}
-
-impl Store {
-    /// Tries to become the one sender to `peer`; nothing where another server is.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Directory`] where the lock file cannot be used.
-    pub fn peer_lock(&self, peer: &PeerName) -> Result<Option<PeerLock>, StoreError> {
-        // A hash, because a peer's name may be a URL; its beginning is enough to tell peers apart.
-        let hash: [u8; 32] = Sha256::digest(peer.as_str()).into();
-        let name: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = self.inner.owners.dir.join(format!("peer-{name}.lock"));
-        let failed = |source| StoreError::directory(&path, source);
-        let held = open_lock_file(&path).map_err(failed)?;
-        match flock(&held, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(PeerLock { _held: held })),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(failed(error.into())),
-        }
-    }
 }
 
 /// Makes `dir` and its parents, for this user alone; an existing folder is left as it is.
@@ -88,7 +58,7 @@ enum Lock {
 
 /// This server's ownership lock and its view of all others.
 pub(super) struct Owners {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     me: ServerId,
     // Taken for a clone or a take only.
     mine: Mutex<Option<OwnedFd>>,

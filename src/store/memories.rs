@@ -1,13 +1,14 @@
 //! Memory rows: stored once by their identity, read, collected.
 
 use super::column::Json;
-use super::forget::Tombstones;
+use super::memory_row::{COLUMNS, memory_of};
 use super::query::Query;
+use super::tombstones::Tombstones;
 use super::{Store, StoreError, outbox};
 use crate::model::{
     At, CollectedBatch, InsertReport, Memory, MemoryId, MemoryKind, NewMemory, PeerName, PoolName,
 };
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
 /// The longest text of a memory, in bytes.
@@ -83,7 +84,7 @@ impl Store {
     }
 }
 
-/// Stores memories; their words are in the index once the transaction ends (see [`index_new`]).
+/// Stores memories; their words are in the index once the transaction ends (see [`super::word_index`]).
 pub(super) fn insert<'a>(
     db: &Connection,
     memories: impl IntoIterator<Item = &'a NewMemory>,
@@ -181,31 +182,8 @@ fn insert_row(
     Ok(Some((m, id)))
 }
 
-/// Puts the words of new memories into the index. New are those behind the last indexed one, because keys only grow.
-/// Every transaction ends with this.
-///
-/// All at once, because FTS5 writes what it has gathered as a segment of its own at every savepoint, which triggers and
-/// `RETURNING` have too, and merging segments takes longer than all the rest.
-pub(super) fn index_new(db: &Connection) -> Result<(), StoreError> {
-    let ends = db.first(
-        "SELECT coalesce((SELECT max(id) FROM memories_fts_docsize), 0), coalesce((SELECT max(m) FROM memories), 0)",
-        [],
-        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
-    )?;
-    if let Some((indexed, last)) = ends
-        && indexed < last
-    {
-        db.run(
-            "INSERT INTO memories_fts (rowid, text, tags, repo)
-             SELECT m, text, tags, repo FROM memories WHERE m > ?1 ORDER BY m",
-            [indexed],
-        )?;
-    }
-    Ok(())
-}
-
 /// What makes two memories the same; see [`NewMemory`].
-pub(super) type Identity = [u8; 32];
+type Identity = [u8; 32];
 
 fn identity(new: &NewMemory) -> Identity {
     let (workflow, item, attempt) = (new.workflow, new.item, new.attempt);
@@ -243,30 +221,6 @@ fn digest(parts: &[&str]) -> [u8; 32] {
 fn text_digest(text: &str) -> i64 {
     let [a, b, c, d, e, f, g, h, ..] = digest(&[text]);
     i64::from_le_bytes([a, b, c, d, e, f, g, h])
-}
-
-/// The columns that [`memory_of`] reads, for statements that join other tables.
-pub(super) const COLUMNS: &str =
-    "memories.id, kind, memories.pool, created_at_ms, aggregated, workflow, item,
-     attempt, worker, commit_id, source, repo, tags, text";
-
-pub(super) fn memory_of(row: &Row<'_>) -> rusqlite::Result<Memory> {
-    Ok(Memory {
-        id: row.get("id")?,
-        kind: row.get("kind")?,
-        text: row.get("text")?,
-        pool: row.get("pool")?,
-        repo: row.get("repo")?,
-        workflow: row.get("workflow")?,
-        item: row.get("item")?,
-        attempt: row.get("attempt")?,
-        worker: row.get("worker")?,
-        commit: row.get("commit_id")?,
-        source: row.get("source")?,
-        tags: row.get::<_, Json<_>>("tags")?.0,
-        created_at: row.get("created_at_ms")?,
-        aggregated: row.get("aggregated")?,
-    })
 }
 
 /// Returns which rows a collection takes: those not collected yet, or with `since`, which is `?1`, all from then on.

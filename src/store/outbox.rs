@@ -6,7 +6,7 @@
 //! are `sending` when a sender begins were leased by a dead one, so their outcome is unclear.
 
 use super::column::Json;
-use super::memories::{COLUMNS, memory_of};
+use super::memory_row::{COLUMNS, memory_of};
 use super::query::Query;
 use super::{Store, StoreError};
 use crate::model::{

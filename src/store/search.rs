@@ -7,7 +7,7 @@
 
 use super::filters::Filters;
 use super::fulltext::{Index, Lists, words_of};
-use super::memories::{COLUMNS, memory_of};
+use super::memory_row::{COLUMNS, memory_of};
 use super::query::Query;
 use super::rank::{Candidate, Match, Ranker, boost, keep_best, keep_of};
 use super::words::Words;

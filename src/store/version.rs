@@ -2,13 +2,8 @@
 //! on a runtime's thread.
 
 use super::{Store, StoreError};
-use parking_lot::Mutex;
 use rusqlite::Connection;
 use std::time::Duration;
-
-/// The connection that looks; opened when it is first needed. The lock is held for one look, some microseconds, never
-/// across an await.
-pub(super) type Watch = Mutex<Option<Connection>>;
 
 impl Store {
     /// Returns a number that changes with every commit to the store, whichever process or connection made it.

@@ -4,7 +4,7 @@ use super::{Damage, Lists, Term};
 use crate::model::{MemoryKind, NewMemory};
 use crate::redact::Redacted;
 use crate::store::files::{Durability, Files};
-use crate::store::{locks, memories};
+use crate::store::{locks, memories, word_index};
 use proptest::prelude::*;
 use rusqlite::Connection;
 
@@ -29,7 +29,7 @@ fn filled(dir: &std::path::Path, count: usize) -> Connection {
     for some in all.chunks(1_500) {
         db.execute_batch("BEGIN").expect("begun");
         memories::insert(&db, some, None).expect("stored");
-        memories::index_new(&db).expect("indexed");
+        word_index::index_new(&db).expect("indexed");
         db.execute_batch("COMMIT").expect("committed");
     }
     db

@@ -29,7 +29,7 @@ pub(super) fn refuse_foreign(db: &Connection, path: &Path) -> Result<(), StoreEr
     if application == APPLICATION_ID {
         return refuse_newer(db);
     }
-    if application == 0 && unreleased::is_one(db)? {
+    if application == 0 && unreleased::is_one(db, version(db)?)? {
         return Err(StoreError::Unreleased {
             path: path.to_owned(),
             branches: unreleased::branches(db)?,

@@ -7,10 +7,10 @@ use rusqlite::Connection;
 /// The versions of their schema; the file has no mark of its own.
 const VERSIONS: std::ops::RangeInclusive<i64> = 1..=7;
 
-pub(super) fn is_one(db: &Connection) -> Result<bool, StoreError> {
+pub(super) fn is_one(db: &Connection, version: i64) -> Result<bool, StoreError> {
     let sql = "SELECT count(*) FROM sqlite_schema WHERE name IN ('workflows', 'works', 'items')";
     let tables = db.first(sql, [], |row| row.get(0))?;
-    Ok(VERSIONS.contains(&super::version(db)?) && tables == Some(3))
+    Ok(VERSIONS.contains(&version) && tables == Some(3))
 }
 
 /// Returns the branches whose changes were not applied, each with its repository, as `REPO: BRANCH`.
