@@ -11,11 +11,7 @@ const TO_CUT: &[(&str, &str)] = &[
     ("process/error.rs", "process/program.rs"),
     ("process/guardian/spawner.rs", "process/guardian/mod.rs"),
     ("process/link.rs", "process/run.rs"),
-    ("store/forget.rs", "store/memory.rs"),
-    ("store/forget.rs", "store/mod.rs"),
     ("store/fulltext/lists.rs", "store/fulltext/segments.rs"),
-    ("store/outbox.rs", "store/memory.rs"),
-    ("store/version.rs", "store/mod.rs"),
 ];
 
 #[test]

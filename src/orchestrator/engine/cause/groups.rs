@@ -38,7 +38,11 @@ pub(in crate::orchestrator) fn with_causes(
     causes: &[String],
 ) -> BTreeSet<ItemIndex> {
     let key = |item: &ItemRecord| Some(normalise(item.cause.as_ref()?, &item.repo));
-    let named = |item: &&ItemRecord| item.cause.as_ref().is_some_and(|own| causes.contains(own));
+    let named = |item: &&ItemRecord| {
+        item.cause
+            .as_ref()
+            .is_some_and(|own| causes.iter().any(|cause| own == cause.as_str()))
+    };
     let keys: BTreeSet<String> = items.iter().filter(named).filter_map(key).collect();
     let is_meant = |item: &&ItemRecord| key(item).is_some_and(|key| keys.contains(&key));
     items
@@ -57,11 +61,11 @@ fn group(stage: Stage, items: &[&ItemRecord]) -> Failure {
     let example = first
         .and_then(|item| super::line::telling_line("", item.output_tail.as_deref()?))
         .or_else(|| error.map(|error| error.message.clone()))
-        .unwrap_or_else(|| cause.clone());
+        .unwrap_or_else(|| cause.to_string());
     let retryable = error.is_some_and(|error| error.retryable);
     let hint = error.and_then(|error| error.hint.clone());
     Failure {
-        cause,
+        cause: cause.into(),
         stage,
         count: items.len() as u64,
         items: items.iter().take(ITEMS).map(|item| item.item).collect(),
