@@ -28,9 +28,11 @@ struct Took {
     whole: f64,
 }
 
+/// The title of a figure and the part of an item's time that it shows.
+type Part = (&'static str, fn(Took) -> f64);
+
 pub(crate) fn measure(bench: &Bench) {
-    let parts: [(&str, fn(Took) -> f64); 2] =
-        [(START, |took| took.to_start), (WHOLE, |took| took.whole)];
+    let parts: [Part; 2] = [(START, |took| took.to_start), (WHOLE, |took| took.whole)];
     if !parts.iter().any(|(title, _)| bench.wants(title)) {
         return;
     }

@@ -149,7 +149,7 @@ impl Copying<'_> {
         path.starts_with(self.from) && !path.starts_with(self.from.join(".git"))
     }
 
-    fn relative<'p>(self, path: &'p Path) -> &'p Path {
+    fn relative(self, path: &Path) -> &Path {
         path.strip_prefix(self.from).unwrap_or(path)
     }
 

@@ -70,7 +70,7 @@ pub fn duration(duration: Duration) -> String {
         ("ms", 1),
     ];
     let ms = duration.as_millis();
-    let whole = |(_, unit): &&(&str, u128)| ms >= *unit && ms % unit == 0;
+    let whole = |(_, unit): &&(&str, u128)| ms >= *unit && ms.is_multiple_of(*unit);
     let Some((name, unit)) = UNITS.iter().find(whole) else {
         return "0s".to_owned();
     };

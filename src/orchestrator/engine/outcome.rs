@@ -45,7 +45,11 @@ pub(super) fn conclude(
         problem = host_slept(&problem);
         HOST_SLEPT.into()
     } else {
-        redact(&cause::of(&problem, &outcome.stdout_end, &outcome.stderr_end))
+        redact(&cause::of(
+            &problem,
+            &outcome.stdout_end,
+            &outcome.stderr_end,
+        ))
     });
     record.error = Some(problem.into());
 }
@@ -146,7 +150,7 @@ mod tests {
         let error = record.error.expect("it failed");
         assert!(
             error.message.contains("exit code 1") && error.retryable,
-            "{error}"
+            "{error:?}"
         );
         assert_eq!(
             concluded(failed(), false).cause.as_deref(),

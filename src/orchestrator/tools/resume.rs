@@ -87,7 +87,8 @@ impl Orchestrator {
         if let Some(run) = &run {
             let named = !args.only.is_empty() || !args.causes.is_empty();
             let resumable = |item: &ItemIndex| may_resume(run, &stored.items, *item);
-            if !chosen.iter().any(resumable) && !(named && chosen.is_empty()) {
+            let none_named = named && chosen.is_empty();
+            if !none_named && !chosen.iter().any(resumable) {
                 return Err(still_running(id));
             }
             chosen.retain(resumable);

@@ -235,7 +235,10 @@ async fn what_was_done_outside_stays_known_to_later_attempts() {
         .at(worktree.path().to_owned())
         .git(["config", "user.name", "Somebody"]);
     let config = found(RiskKind::GitConfig, repo.dir.join(".git/config"));
-    assert_eq!(end(&repos, &mut worktree).await, [config.clone()]);
+    assert_eq!(
+        end(&repos, &mut worktree).await,
+        std::slice::from_ref(&config)
+    );
     let path = worktree.path().to_owned();
     drop(worktree);
     let mut worktree = repos.open_worktree(&path).await.expect("opened");

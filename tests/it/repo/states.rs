@@ -132,7 +132,7 @@ async fn a_file_that_cannot_be_read_is_named_and_the_rest_committed() {
     let done = committed(&place, &repo, |work| {
         work.write("w", "work");
         work.write("secret", "work");
-        let mode = fs::Permissions::from_mode(0);
+        let mode = fs::Permissions::from_mode(0o0);
         fs::set_permissions(work.dir.join("secret"), mode).expect("mode");
     })
     .await;
@@ -141,7 +141,7 @@ async fn a_file_that_cannot_be_read_is_named_and_the_rest_committed() {
     let done = committed(&place, &repo, |work| {
         work.write("w", "work");
         work.write("closed/x", "work");
-        let mode = fs::Permissions::from_mode(0);
+        let mode = fs::Permissions::from_mode(0o0);
         fs::set_permissions(work.dir.join("closed"), mode).expect("mode");
     })
     .await;

@@ -132,7 +132,7 @@ fn interrupted(args: &[&str], signal: &str) -> Output {
         .expect("the program runs");
     assert!(wait_until(HANG, || marker.living().len() == 2));
     // The server must have taken the call, which nothing shows from outside; too early a signal finds no workflow.
-    std::thread::sleep(Duration::from_secs(1));
+    wait_until(Duration::from_secs(1), || false);
     let sent = Command::new("kill")
         .args([signal, &child.id().to_string()])
         .status();

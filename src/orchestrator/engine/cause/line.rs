@@ -31,11 +31,11 @@ enum Class {
 pub(super) fn telling_line(stdout: &str, stderr: &str) -> Option<String> {
     let streams = [on_screen(stderr), on_screen(stdout)];
     // The event streams of agent programs: the last error counts, those before were retried.
-    let events = streams
+    let mut events = streams
         .iter()
         .flat_map(|stream| stream.lines())
         .filter_map(event_error);
-    if let Some(message) = events.last() {
+    if let Some(message) = events.next_back() {
         return Some(message);
     }
     let mut best: Option<(Class, String)> = None;
