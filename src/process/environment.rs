@@ -1,13 +1,11 @@
 //! The environment that programs get: an allow list of the server's own, so that secrets and the markers by which agent
 //! programs recognise a nested session (`CLAUDECODE` and the like) are not handed on.
 
-use super::SearchPath;
+use super::program::Environment;
+use super::search_path::SearchPath;
 use parking_lot::Mutex;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
-
-/// Names and values, shared by all programs that get them.
-pub type Environment = Arc<[(OsString, OsString)]>;
 
 /// How much of the server's environment a program gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,6 @@
 //! Why a program was not started.
 
-use super::Program;
 use crate::error::{ErrorKind, Fault};
-use rustix::io::Errno;
 use std::io;
 use std::path::PathBuf;
 
@@ -89,35 +87,6 @@ fn no_run(is_dir: &bool) -> &'static str {
         "it is a folder"
     } else {
         "it has no run permission"
-    }
-}
-
-impl SpawnError {
-    /// Finds out what errno `code` of a spawn meant: `ENOENT` alone may be the program, its interpreter or the folder.
-    pub(super) fn diagnose(started: &Program, code: i32) -> Self {
-        let (program, cwd) = (started.program.clone(), &started.cwd);
-        if !cwd.is_dir() || rustix::fs::access(cwd, rustix::fs::Access::EXEC_OK).is_err() {
-            return Self::NoFolder {
-                cwd: cwd.to_path_buf(),
-            };
-        }
-        match Errno::from_raw_os_error(code) {
-            Errno::NOENT | Errno::NOTDIR if !program.exists() => Self::NotFound {
-                program: program.display().to_string(),
-                nearest: None,
-            },
-            Errno::NOENT => Self::NoInterpreter { program },
-            Errno::ACCESS => Self::NotExecutable {
-                is_dir: program.is_dir(),
-                program,
-            },
-            Errno::NOEXEC => Self::NotAProgram { program },
-            Errno::TOOBIG => Self::TooLong,
-            errno => Self::Refused {
-                program,
-                source: errno.into(),
-            },
-        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! A program to run to its end, and the result.
 
-use super::{Grace, Program, SpawnError};
+use super::error::SpawnError;
+use super::program::Program;
+use super::stop::{Grace, StopReason};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -37,17 +39,6 @@ pub enum Stream {
     Stdout,
     /// Standard error.
     Stderr,
-}
-
-/// Why a program was asked to stop; a stronger reason replaces a weaker one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum StopReason {
-    /// It wrote nothing for too long.
-    Stall,
-    /// Its deadline passed.
-    Deadline,
-    /// It was cancelled.
-    Cancelled,
 }
 
 /// How a program ended.

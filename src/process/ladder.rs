@@ -1,9 +1,8 @@
 //! The times of a running program and the steps that end it: SIGTERM, the grace, SIGKILL, and a limit to that too.
 
 use super::child::Child;
-use super::job::StopReason;
+use super::stop::{Grace, StopReason};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long a program may take to end after SIGKILL; longer takes only what hangs in the kernel or runs as another user.
@@ -13,39 +12,6 @@ pub(super) const KILL_LIMIT: Duration = Duration::from_secs(10);
 const BEAT: Duration = Duration::from_secs(1);
 /// What such a gap is longer than; shorter ones come from a busy machine.
 const GAP: Duration = Duration::from_secs(2);
-
-/// How long a program may take to end after SIGTERM. It may change while the program runs, even while it ends; cloning
-/// shares it.
-#[derive(Debug, Clone)]
-pub struct Grace(watch::Sender<Duration>);
-
-impl Grace {
-    /// Returns a grace of `time`; zero means SIGKILL at once.
-    pub fn new(time: Duration) -> Self {
-        Self(watch::Sender::new(time))
-    }
-
-    /// Returns the grace as it is now.
-    pub fn get(&self) -> Duration {
-        *self.0.borrow()
-    }
-
-    /// Sets the grace, counted from when the program was asked to end.
-    pub fn set(&self, time: Duration) {
-        self.0.send_replace(time);
-    }
-
-    /// Returns a receiver of every change.
-    pub(super) fn changes(&self) -> watch::Receiver<Duration> {
-        self.0.subscribe()
-    }
-}
-
-impl From<Duration> for Grace {
-    fn from(time: Duration) -> Self {
-        Self::new(time)
-    }
-}
 
 /// The times of one program and the step that it is at.
 #[derive(Debug)]

@@ -33,19 +33,20 @@ mod processes;
 mod program;
 mod run;
 mod search_path;
+mod stop;
 mod wire;
 
 pub use child::{Child, Pipes};
-pub use environment::{Environment, ProgramEnv, Reach, base_env};
+pub use environment::{ProgramEnv, Reach, base_env};
 pub use error::SpawnError;
-pub use job::{Captured, Ended, Exit, Job, StopReason, Stream};
-pub use ladder::Grace;
+pub use job::{Captured, Ended, Exit, Job, Stream};
 pub use leftovers::end_leftovers;
 pub use open_files::Room;
 pub(crate) use output::Call;
 pub use processes::{Hold, Options, Processes};
-pub use program::{Program, find_program};
+pub use program::{Environment, Program, find_program};
 pub use search_path::{Origin, SearchPath};
+pub use stop::{Grace, StopReason};
 
 /// Returns whether programs that leave their process group die with the server too.
 ///

@@ -2,8 +2,9 @@
 
 use super::cgroup::Cgroup;
 use super::channel::Channel;
+use super::error::SpawnError;
 use super::guardian::SUBCOMMAND;
-use super::{Exit, Job, SpawnError, Stream, leftovers, run};
+use super::leftovers;
 use parking_lot::Mutex;
 use rustix::net::Shutdown;
 use std::io;
@@ -13,7 +14,6 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long [`Processes::close`] waits; a little above what the guardian takes for the killing.
@@ -90,23 +90,6 @@ impl Processes {
                 tasks: TaskTracker::new(),
             }),
         }
-    }
-
-    /// Runs `job` to its end and hands its output to `on_output` as it comes.
-    ///
-    /// `cancel`, the job's deadline and its stall limit send SIGTERM to its process group, and SIGKILL after the job's
-    /// grace; its output is read meanwhile. Nothing that can go wrong is an error here: it is part of the [`Exit`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future kills the process group at once; what was not yet logged of its output is lost.
-    pub async fn run(
-        &self,
-        job: Job,
-        on_output: &mut (dyn FnMut(Stream, &[u8]) + Send),
-        cancel: &CancellationToken,
-    ) -> Exit {
-        run::run(self, job, on_output, cancel).await
     }
 
     /// Ends the guardian, and with it every program that still runs; bounded by some seconds. Nothing can be run after.

@@ -1,10 +1,14 @@
 //! A program to start, and which file its name means.
 
-use super::{Environment, SpawnError};
+use super::error::SpawnError;
 use crate::error::nearest;
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+
+/// Names and values, shared by all programs that get them.
+pub type Environment = std::sync::Arc<[(OsString, OsString)]>;
 
 /// A program to start.
 #[derive(Debug, Clone)]
@@ -17,6 +21,35 @@ pub struct Program {
     pub cwd: PathBuf,
     /// Its whole environment; nothing is inherited.
     pub env: Environment,
+}
+
+impl SpawnError {
+    /// Finds out what errno `code` of a spawn meant: `ENOENT` alone may be the program, its interpreter or the folder.
+    pub(super) fn diagnose(started: &Program, code: i32) -> Self {
+        let (program, cwd) = (started.program.clone(), &started.cwd);
+        if !cwd.is_dir() || rustix::fs::access(cwd, rustix::fs::Access::EXEC_OK).is_err() {
+            return Self::NoFolder {
+                cwd: cwd.to_path_buf(),
+            };
+        }
+        match Errno::from_raw_os_error(code) {
+            Errno::NOENT | Errno::NOTDIR if !program.exists() => Self::NotFound {
+                program: program.display().to_string(),
+                nearest: None,
+            },
+            Errno::NOENT => Self::NoInterpreter { program },
+            Errno::ACCESS => Self::NotExecutable {
+                is_dir: program.is_dir(),
+                program,
+            },
+            Errno::NOEXEC => Self::NotAProgram { program },
+            Errno::TOOBIG => Self::TooLong,
+            errno => Self::Refused {
+                program,
+                source: errno.into(),
+            },
+        }
+    }
 }
 
 /// Returns the absolute path of the program that `name` means: a path (absolute, or relative to `cwd`) where it has a

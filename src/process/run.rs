@@ -27,26 +27,36 @@ thread_local! {
 
 type OnOutput<'a> = &'a mut (dyn FnMut(Stream, &[u8]) + Send);
 
-pub(super) async fn run(
-    processes: &Processes,
-    job: Job,
-    on_output: OnOutput<'_>,
-    cancel: &CancellationToken,
-) -> Exit {
-    let late = job
-        .deadline
-        .is_some_and(|deadline| deadline <= std::time::Instant::now());
-    let stopped_by = if cancel.is_cancelled() {
-        Some(StopReason::Cancelled)
-    } else {
-        late.then_some(StopReason::Deadline)
-    };
-    if stopped_by.is_some() {
-        return Exit::not_spawned(SpawnError::Stopped, stopped_by);
-    }
-    match Running::start(processes, job) {
-        Ok(running) => running.finish(on_output, cancel).await,
-        Err(error) => Exit::not_spawned(error, None),
+impl Processes {
+    /// Runs `job` to its end and hands its output to `on_output` as it comes.
+    ///
+    /// `cancel`, the job's deadline and its stall limit send SIGTERM to its process group, and SIGKILL after the job's
+    /// grace; its output is read meanwhile. Nothing that can go wrong is an error here: it is part of the [`Exit`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future kills the process group at once; what was not yet logged of its output is lost.
+    pub async fn run(
+        &self,
+        job: Job,
+        on_output: &mut (dyn FnMut(Stream, &[u8]) + Send),
+        cancel: &CancellationToken,
+    ) -> Exit {
+        let late = job
+            .deadline
+            .is_some_and(|deadline| deadline <= std::time::Instant::now());
+        let stopped_by = if cancel.is_cancelled() {
+            Some(StopReason::Cancelled)
+        } else {
+            late.then_some(StopReason::Deadline)
+        };
+        if stopped_by.is_some() {
+            return Exit::not_spawned(SpawnError::Stopped, stopped_by);
+        }
+        match Running::start(self, job) {
+            Ok(running) => running.finish(on_output, cancel).await,
+            Err(error) => Exit::not_spawned(error, None),
+        }
     }
 }
 

@@ -52,12 +52,13 @@ const CI_DEFINITIONS: [&str; 24] = [
 ];
 
 /// Files in a repository that hook managers install as git hooks.
-const HOOK_DEFINITIONS: [&str; 6] = [
+const HOOK_DEFINITIONS: [&str; 7] = [
     ".husky/**",
     ".githooks/**",
     ".pre-commit-config.{yml,yaml}",
     ".pre-commit-hooks.{yml,yaml}",
-    "{,.}lefthook*.{yml,yaml,toml,json}",
+    "lefthook*.{yml,yaml,toml,json}",
+    ".lefthook*.{yml,yaml,toml,json}",
     ".overcommit.yml",
 ];
 

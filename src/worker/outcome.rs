@@ -1,10 +1,58 @@
-//! What the end of a program means for its attempt.
+//! How an attempt ended, and what the end of a program means for it.
 
-use super::{End, Outcome};
 use crate::error::{ErrorKind, Fault, Problem};
 use crate::process::{Captured, Ended, Exit, StopReason};
 use crate::redact::{Scan, redact};
 use crate::text::left_out_line;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum End {
+    /// It did what it was asked to.
+    Succeeded,
+    /// It ran and failed.
+    Failed(Problem),
+    /// It never ran: the program is missing, the peer is down, the guardian could not be started.
+    NotStarted(Problem),
+    /// Its deadline passed or it wrote nothing for too long; it was stopped.
+    TimedOut(Problem),
+    /// It was stopped on request.
+    Cancelled,
+}
+
+/// The result of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Outcome {
+    /// How it ended.
+    pub(crate) end: End,
+    /// The program's exit code, where it is a program that exited by itself.
+    pub(crate) exit_code: Option<i32>,
+    /// The worker's answer, where its kind has one apart from its output.
+    pub(crate) final_text: Option<String>,
+    /// The end of its stdout, at most a few kilobytes.
+    pub(crate) stdout_tail: String,
+    /// The end of its stderr, at most a few kilobytes.
+    pub(crate) stderr_tail: String,
+    /// Of a failed attempt more of the end of its stdout than the tail, some 16 KiB: where its reason is looked for.
+    pub(crate) stdout_end: String,
+    /// The same of its stderr.
+    pub(crate) stderr_end: String,
+}
+
+impl Outcome {
+    /// Returns the outcome of an attempt that wrote nothing.
+    pub(crate) fn of(end: End) -> Self {
+        Self {
+            end,
+            exit_code: None,
+            final_text: None,
+            stdout_tail: String::new(),
+            stderr_tail: String::new(),
+            stdout_end: String::new(),
+            stderr_end: String::new(),
+        }
+    }
+}
 
 /// Returns how an attempt ended, by how its program did.
 pub(super) fn outcome(exit: Exit) -> Outcome {

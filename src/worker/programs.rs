@@ -2,8 +2,7 @@
 //!
 //! One environment, one search path and one `allow` for all of a kind's programs.
 
-use super::outcome::outcome;
-use super::{End, Outcome};
+use super::outcome::{End, Outcome, outcome};
 use crate::config::Allow;
 use crate::error::{ErrorKind, Problem};
 use crate::process::{

@@ -2,28 +2,57 @@
 
 use super::{Run, Stop};
 use crate::api::{Caller, StartMany, StartOne, Tools, WorkflowResult};
-use crate::config::{Config, Overrides, Sources};
+use crate::config::{Allow, Config, Overrides, Sources};
 use crate::error::{ErrorKind, Problem};
-use crate::model::{ItemState, PoolName, Work, WorkflowStatus};
+use crate::model::{ItemState, PoolName, Work, WorkflowId, WorkflowStatus};
 use crate::orchestrator::routing::PoolSpec;
 use crate::orchestrator::routing::pool::Pool;
 use crate::orchestrator::{Orchestrator, Setup};
-use crate::worker::{Capabilities, End, Events, Outcome, Programs, Task, Worker};
+use crate::process::{Options, Processes, Reach, Room, SearchPath};
+use crate::worker::{Capabilities, End, Events, Host, Outcome, Programs, Task, Worker};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::json;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// Returns the programs of a worker kind that runs none.
+fn no_programs() -> Programs {
+    let options = Options {
+        guardian_program: "/nonexistent".into(),
+        hold: None,
+    };
+    let host = Host {
+        processes: Processes::new(options),
+        env: Vec::new().into(),
+        search: SearchPath::new(OsStr::new(""), None),
+        room: Room::make(1, 0, 1),
+        log_cap_bytes: 0,
+        tail_bytes: 0,
+    };
+    let nothing = (Allow::default(), BTreeMap::new());
+    Programs::new(host, Reach::Fenced, &nothing.0, &[], &nothing.1)
+}
+
 /// Panics at its first attempt of an item and does well at any other.
-#[derive(Default)]
 struct Defective {
+    programs: Programs,
     /// The items it was given once.
-    seen: parking_lot::Mutex<HashSet<u32>>,
+    seen: parking_lot::Mutex<HashSet<(WorkflowId, u32)>>,
+}
+
+impl Default for Defective {
+    fn default() -> Self {
+        Self {
+            programs: no_programs(),
+            seen: parking_lot::Mutex::default(),
+        }
+    }
 }
 
 impl Worker for Defective {
@@ -40,12 +69,12 @@ impl Worker for Defective {
     }
 
     fn programs(&self) -> &Programs {
-        unreachable!("its items have no setup and no verify")
+        &self.programs
     }
 
     fn run(&self, task: Task, _: Events, _: CancellationToken) -> BoxFuture<'_, Outcome> {
         async move {
-            let is_first = self.seen.lock().insert(task.item);
+            let is_first = self.seen.lock().insert((task.workflow, task.item));
             assert!(!is_first, "it slipped");
             Outcome::of(End::Succeeded)
         }
@@ -57,9 +86,15 @@ impl Worker for Defective {
     }
 }
 
-/// Does most items at once and every tenth in [`LONG`]; knows how many it did at the same time.
-#[derive(Clone, Default)]
-struct Gauge(Arc<Mutex<(u32, u32)>>);
+/// Does most items at once and every tenth in [`LONG`]; counts how many it does at the same time, and the most so far.
+#[derive(Clone)]
+struct Gauge(Arc<Mutex<(u32, u32)>>, Arc<Programs>);
+
+impl Default for Gauge {
+    fn default() -> Self {
+        Self(Arc::default(), Arc::new(no_programs()))
+    }
+}
 
 /// How long a long item takes.
 const LONG: Duration = Duration::from_millis(150);
@@ -72,7 +107,11 @@ impl Gauge {
 
 impl Worker for Gauge {
     fn capabilities(&self) -> Capabilities {
-        Defective::default().capabilities()
+        Capabilities {
+            tasks: true,
+            commands: true,
+            local: true,
+        }
     }
 
     fn check(&self, _: &Work) -> Result<(), Problem> {
@@ -80,7 +119,7 @@ impl Worker for Gauge {
     }
 
     fn programs(&self) -> &Programs {
-        unreachable!("its items have no setup and no verify")
+        &self.1
     }
 
     fn run(&self, task: Task, _: Events, cancel: CancellationToken) -> BoxFuture<'_, Outcome> {

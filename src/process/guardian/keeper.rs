@@ -1,8 +1,9 @@
 //! The keeper: the spawner's parent, which continues it when it is stopped and ends what it leaves behind.
 
 use super::children::Children;
+use super::end::{END_LIMIT, end_all};
+use super::session::{Inherited, SPAWNER, SUBCOMMAND, stand_apart};
 use super::signals::{Signals, timespec};
-use super::{END_LIMIT, Inherited, SPAWNER, SUBCOMMAND, end_all, stand_apart};
 use crate::process::cgroup::Cgroup;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;

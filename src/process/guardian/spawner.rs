@@ -1,8 +1,10 @@
 //! The parent of every program: starts, signals, reaps and reports them, one thing at a time.
 
 use super::children::{Children, MARK, Strays};
+use super::end;
+use super::session::Inherited;
+use super::signals::Signals;
 use super::start::{Started, start};
-use super::{Inherited, Signals};
 use crate::process::wire::{Force, Inbox, Report, Request, Spawn, encode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -108,7 +110,7 @@ impl Spawner {
 
     pub(super) fn end_all(&mut self) -> io::Result<()> {
         let groups: Vec<Pid> = self.programs.keys().copied().collect();
-        super::end_all(&groups, &mut self.children, &self.signals)
+        end::end_all(&groups, &mut self.children, &self.signals)
     }
 
     /// Receives once; `None` at the end of the stream.

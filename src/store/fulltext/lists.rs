@@ -2,6 +2,7 @@
 
 use super::Damage;
 use super::leaf::{count_in_first_column, positions};
+use super::reach::Reach;
 use super::segments::{Index, Key};
 use crate::store::StoreError;
 use std::ops::RangeInclusive;
@@ -42,36 +43,6 @@ pub(in crate::store) struct Entry {
     pub(in crate::store) m: i64,
     /// How often, each time by the weight of its column.
     pub(in crate::store) frequency: f32,
-}
-
-/// Which part of the lists is read.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::store) struct Reach {
-    /// The oldest memory that is looked at.
-    pub(in crate::store) from: i64,
-    /// The newest one.
-    pub(in crate::store) to: i64,
-    /// Which part of all memories that is, above 0 and up to 1.
-    pub(in crate::store) part: f64,
-}
-
-impl Reach {
-    /// Returns whether all memories are looked at.
-    pub(in crate::store) fn is_all(&self) -> bool {
-        (self.from, self.to) == (i64::MIN, i64::MAX)
-    }
-
-    /// Returns which part of the `wanted` memories is looked at, up to 1.
-    #[expect(clippy::cast_precision_loss, reason = "a share of a span of rows")]
-    pub(in crate::store) fn share_of(&self, wanted: &RangeInclusive<i64>) -> f64 {
-        let rows = |from: i64, to: i64| to.saturating_sub(from).max(0) as f64 + 1.0;
-        rows(self.from.max(*wanted.start()), self.to.min(*wanted.end()))
-            / rows(*wanted.start(), *wanted.end())
-    }
-
-    fn has(&self, m: i64) -> bool {
-        (self.from..=self.to).contains(&m)
-    }
 }
 
 /// The lists of a query's terms.

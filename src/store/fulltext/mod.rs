@@ -8,9 +8,11 @@
 
 mod leaf;
 mod lists;
+mod reach;
 mod segments;
 
-pub(super) use lists::{Entry, Lists, Reach, Term, gallop};
+pub(super) use lists::{Entry, Lists, Term, gallop};
+pub(super) use reach::Reach;
 pub(super) use segments::{Figures, Index, words_of};
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::Damage;
 use super::leaf::{Leaf, ListReader, varint};
-use super::lists::Reach;
+use super::reach::Reach;
 use crate::store::StoreError;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::cmp::Ordering;
