@@ -65,7 +65,7 @@ pub struct PoolConfig {
     pub name: PoolName,
     /// The key of its worker in [`Config::workers`].
     pub worker: String,
-    /// Its slots, 1 to [`MAX_WORKERS`].
+    /// Its slots, 1 to `MAX_WORKERS`.
     pub max_workers: u32,
     /// Its labels, without repeats.
     pub labels: Vec<String>,

@@ -14,7 +14,7 @@
 //! only then exits. The **keeper** is the spawner's parent and does the same for the spawner's own end. [`Processes`] is
 //! the server's handle; [`guardian`] is the other side and lists what happens when which process is killed or stopped.
 //!
-//! Three ways to use it: [`Processes::run`] for programs whose output is logged and watched, [`Processes::output`] for
+//! Three ways to use it: [`Processes::run`] for programs whose output is logged and watched, `Processes::output` for
 //! short calls whose output is an answer, [`Processes::talk`] for programs that are servers.
 
 mod capture;

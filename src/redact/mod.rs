@@ -5,7 +5,7 @@
 //! assigned to and by how random it looks. The rules are compiled when the first text is redacted.
 //!
 //! [`Redacted`] is the only text that the store accepts, and only this folder makes one: [`redact`] for a whole text,
-//! [`Scan`] for a part of one.
+//! `Scan` for a part of one.
 
 mod detect;
 mod redacted;

@@ -8,7 +8,7 @@ use std::ops::Deref;
 
 /// A text without secrets.
 ///
-/// Made by [`super::redact`] and [`super::Scan`], or of a constant; cutting one keeps it a redacted text, editing it in any other way takes it out of
+/// Made by [`super::redact`] and `Scan`, or of a constant; cutting one keeps it a redacted text, editing it in any other way takes it out of
 /// the type ([`Self::into_string`]). Deserialising trusts its input, because only what the store wrote is read back
 /// into this type: arguments of calls are plain strings.
 #[derive(

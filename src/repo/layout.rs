@@ -45,7 +45,7 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// [`RepoError::NotARepository`] where it is gone, and what [`Self::at`] refuses.
+    /// [`RepoError::NotARepository`] where it is gone, and what `Self::at` refuses.
     pub fn of(repo: &RepoPath) -> Result<Self, RepoError> {
         Self::required(repo.as_path())
     }

@@ -106,7 +106,7 @@ impl Roots {
     ///
     /// # Errors
     ///
-    /// [`RepoError::NoRoots`].
+    /// A refusal where there is none.
     pub fn dirs(&self) -> Result<&[PathBuf], RepoError> {
         if !self.dirs.is_empty() {
             return Ok(&self.dirs);

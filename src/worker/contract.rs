@@ -93,7 +93,7 @@ pub(crate) trait Worker: Send + Sync {
     /// # Cancel safety
     ///
     /// Cancel with `cancel`: the worker is asked to end, is killed after `task.grace`, and its outcome is
-    /// [`End::Cancelled`]. Dropping the future kills it at once and loses the outcome.
+    /// `End::Cancelled`. Dropping the future kills it at once and loses the outcome.
     fn run(&self, task: Task, events: Events, cancel: CancellationToken) -> BoxFuture<'_, Outcome>;
 
     /// Asks whether the worker could run now, without running anything that costs.

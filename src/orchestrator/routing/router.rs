@@ -23,7 +23,7 @@ const ROUTED: u64 = 1 << 63;
 ///
 /// Pure and synchronous: no clock, no task, no randomness, so the same calls give the same choices. With `n` pools a
 /// choice and a change of a count are O(log n) for each label of the pool; adding, removing and naming pools are
-/// O(log n) too; [`explain`](Self::explain) and [`kinds_in`](Self::kinds_in) look at every pool.
+/// O(log n) too; `explain` and `kinds_in` look at every pool.
 #[derive(Debug, Default)]
 pub struct Router {
     pools: HashMap<PoolKey, Routed>,

@@ -1,6 +1,6 @@
 //! The line of a program's output that a person would quote as the reason of its failure.
 //!
-//! Tools end with phrases that name no reason ("error: could not compile", "make: *** [all] Error 2", "npm error A complete
+//! Tools end with phrases that name no reason ("error: could not compile", `make: *** [all] Error 2`, "npm error A complete
 //! log of this run"), so the last line that looks like an error is mostly the wrong one. Every line of both streams is
 //! classified by its shape instead, and the first one of the best class is taken. `tests/causes` holds outputs of real
 //! tools with the line that is wanted.

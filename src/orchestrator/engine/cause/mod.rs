@@ -1,6 +1,6 @@
 //! Why items failed: one real line for each, and the groups of those whose lines differ in names, numbers and places only.
 //!
-//! [`line`] finds the line, [`groups`] puts failures together.
+//! `line` finds the line, `groups` puts failures together.
 
 #[cfg(test)]
 mod corpus;
