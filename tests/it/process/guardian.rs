@@ -190,16 +190,24 @@ async fn leftovers_of_a_dead_server_are_ended_by_the_next() {
     let script = "(setsid sleep 1000 & echo stray $!); exec sleep 1000";
     let mut server = FakeServer::start(1, Path::new("/bin/sh"), &["-c", script]);
     let stray = server.pids(1).await[0];
+    // Until the subshell has ended, its child is not the spawner's yet.
+    let is_guardian = |pid: Pid| {
+        let path = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
+        std::fs::read_to_string(path).is_ok_and(|line| line.contains("guardian"))
+    };
+    until("the stray is adopted", || is_guardian(parent(stray))).await;
     let spawner = parent(stray);
     let lock = server.dir.path().join("lock");
     let end = || {
         let dead = [lock.clone()];
         tokio::task::spawn_blocking(move || mahavishnu::process::end_leftovers(&dead))
     };
-    for process in [server.pid(), parent(spawner), spawner] {
+    let keeper = parent(spawner);
+    for process in [server.pid(), keeper, spawner] {
         kill_process(process, Signal::STOP).expect("it lives");
     }
-    for process in [server.pid(), parent(spawner), spawner] {
+    // Children first: the death of a parent continues a stopped guardian, which would end the stray.
+    for process in [spawner, keeper, server.pid()] {
         kill_process(process, Signal::KILL).expect("it lives");
     }
     until("the lock is free", || server.lock_is_free()).await;
