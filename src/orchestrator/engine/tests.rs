@@ -21,6 +21,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// What the workers of these tests can do.
+const ANYTHING: Capabilities = Capabilities {
+    tasks: true,
+    commands: true,
+    local: true,
+};
+
 /// Returns the programs of a worker kind that runs none.
 fn no_programs() -> Programs {
     let options = Options {
@@ -57,11 +64,7 @@ impl Default for Defective {
 
 impl Worker for Defective {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            tasks: true,
-            commands: true,
-            local: true,
-        }
+        ANYTHING
     }
 
     fn check(&self, _: &Work) -> Result<(), Problem> {
@@ -86,13 +89,20 @@ impl Worker for Defective {
     }
 }
 
-/// Does most items at once and every tenth in [`LONG`]; counts how many it does at the same time, and the most so far.
+/// Does most items at once and every tenth in [`LONG`].
 #[derive(Clone)]
-struct Gauge(Arc<Mutex<(u32, u32)>>, Arc<Programs>);
+struct Gauge {
+    /// How many it does now, and the most so far.
+    counts: Arc<Mutex<(u32, u32)>>,
+    programs: Arc<Programs>,
+}
 
 impl Default for Gauge {
     fn default() -> Self {
-        Self(Arc::default(), Arc::new(no_programs()))
+        Self {
+            counts: Arc::default(),
+            programs: Arc::new(no_programs()),
+        }
     }
 }
 
@@ -101,17 +111,13 @@ const LONG: Duration = Duration::from_millis(150);
 
 impl Gauge {
     fn state(&self) -> MutexGuard<'_, (u32, u32)> {
-        self.0.lock().expect("nobody panics")
+        self.counts.lock().expect("nobody panics")
     }
 }
 
 impl Worker for Gauge {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            tasks: true,
-            commands: true,
-            local: true,
-        }
+        ANYTHING
     }
 
     fn check(&self, _: &Work) -> Result<(), Problem> {
@@ -119,7 +125,7 @@ impl Worker for Gauge {
     }
 
     fn programs(&self) -> &Programs {
-        &self.1
+        &self.programs
     }
 
     fn run(&self, task: Task, _: Events, cancel: CancellationToken) -> BoxFuture<'_, Outcome> {

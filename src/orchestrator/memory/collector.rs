@@ -3,10 +3,8 @@
 //! The total time is the slowest target's or the deadline, never a sum. A target that fails, panics or is late affects its
 //! own answer only. Not responsible for retries or for the meaning of the answers.
 
-use futures_util::FutureExt;
-use std::any::Any;
+use crate::panic::{Panicked, catch};
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -28,9 +26,9 @@ pub enum Failure<E> {
     /// The target returned an error.
     #[error(transparent)]
     Error(E),
-    /// The request panicked, which is a defect of this program; the panic's message.
-    #[error("panicked: {0}")]
-    Panicked(String),
+    /// The request panicked, which is a defect of this program.
+    #[error(transparent)]
+    Panicked(Panicked),
 }
 
 /// Asks all `targets` at once and returns their answers, in the order of the targets.
@@ -82,10 +80,9 @@ impl<R: Send + 'static, E: Send + 'static> FanOut<R, E> {
             let ask = Arc::clone(&ask);
             // The panic is caught inside the task, so that its target is known. No state is shared with the task.
             tasks.spawn(async move {
-                let asked = AssertUnwindSafe(async { ask(target).await }).catch_unwind();
-                let answer = match asked.await {
+                let answer = match catch(async { ask(target).await }).await {
                     Ok(answer) => answer.map_err(Failure::Error),
-                    Err(panic) => Err(Failure::Panicked(message(panic.as_ref()))),
+                    Err(panicked) => Err(Failure::Panicked(panicked)),
                 };
                 (at, answer)
             });
@@ -146,13 +143,6 @@ impl<R: Send + 'static, E: Send + 'static> FanOut<R, E> {
         let unanswered = (0..self.answered.len()).filter(|&target| !self.answered[target]);
         self.late = Some(unanswered.collect());
     }
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message")
-        .to_owned()
 }
 
 #[cfg(test)]
@@ -224,10 +214,10 @@ mod tests {
         assert_eq!(answers[1], Answer::Failed(Failure::Error("refused")));
         assert_eq!(
             answers[2],
-            Answer::Failed(Failure::Panicked("boom 2".into()))
+            Answer::Failed(Failure::Panicked(Panicked("boom 2".into())))
         );
         assert!(
-            matches!(&answers[3], Answer::Failed(Failure::Panicked(said)) if said.contains("no three"))
+            matches!(&answers[3], Answer::Failed(Failure::Panicked(said)) if said.0.contains("no three"))
         );
     }
 
